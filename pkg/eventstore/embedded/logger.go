@@ -1,0 +1,30 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// pebbleLogger takes what Pebble says. Its everyday news are for debugging.
+// What it calls fatal must not end the process from within a library: the
+// store fails instead, and whoever runs it decides.
+type pebbleLogger struct {
+	log  *slog.Logger
+	fail func(error)
+}
+
+var _ pebble.Logger = pebbleLogger{}
+
+// Infof drops the news: each would be formatted for nobody.
+func (pebbleLogger) Infof(string, ...any) {}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Warn("pebble: " + fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.fail(errors.New(fmt.Sprintf(format, args...)))
+}
