@@ -1,0 +1,207 @@
+package event
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"buf.build/go/protovalidate"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
+	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+)
+
+// Every contract that is checked for each event is understood, down to the
+// last message: nothing is quietly slow.
+func TestAcceptorUnderstandsEveryEvent(t *testing.T) {
+	t.Parallel()
+	seen := map[protoreflect.FullName]*plan{}
+	for _, m := range []proto.Message{&eventv1.Event{}, &interactionv1.Interaction{}, &interactionv1.IngressBatch{}} {
+		compile(m.ProtoReflect().Descriptor(), seen)
+	}
+	require.Contains(t, seen, protoreflect.FullName("parley.type.v1.Money"))
+	for name, p := range seen {
+		require.False(t, p.opaque, "%s has rules that are not understood", name)
+	}
+}
+
+// What the acceptor accepts, protovalidate does.
+func TestAcceptorNeverAcceptsAFault(t *testing.T) {
+	t.Parallel()
+	rules, err := protovalidate.New(protovalidate.WithMessages(&eventv1.Event{}))
+	require.NoError(t, err)
+	quick := &acceptor{}
+	accepted, refused := 0, 0
+	for seed := range uint64(6000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		typ := contract.types[r.IntN(len(contract.types))]
+		payload, _ := NewPayload(typ)
+		ev := &eventv1.Event{}
+		faults := 0
+		// Most messages have no fault, so that both answers occur often.
+		if r.IntN(3) == 0 {
+			faults = 1 + r.IntN(2)
+		}
+		g := &generator{rand: r, faults: faults}
+		g.fill(ev.ProtoReflect())
+		m := payload.ProtoReflect()
+		g.fill(m.Mutable(m.WhichOneof(m.Descriptor().Oneofs().Get(0))).Message())
+		ev.Payload = payload
+		if r.IntN(50) == 0 {
+			ev.Payload = []*eventv1.Payload{nil, {}}[r.IntN(2)]
+		}
+		err := rules.Validate(ev)
+		switch {
+		case quick.accepts(ev):
+			require.NoError(t, err, "seed %d, %s", seed, typ)
+			accepted++
+		case err != nil:
+			refused++
+		}
+	}
+	require.Greater(t, accepted, 1000)
+	require.Greater(t, refused, 500)
+}
+
+// generator fills messages at and around their bounds.
+type generator struct {
+	rand   *rand.Rand
+	faults int
+}
+
+func (g *generator) fill(m protoreflect.Message) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		if inOneof(fd) {
+			continue
+		}
+		required := false
+		if rules, err := protovalidate.ResolveFieldRules(fd); err == nil {
+			required = rules.GetRequired()
+		}
+		if fd.HasPresence() && !required && g.rand.IntN(2) == 0 {
+			continue
+		}
+		if fd.IsList() {
+			g.fillList(fd, m.Mutable(fd).List())
+			continue
+		}
+		if fd.Message() != nil {
+			if strings.HasPrefix(string(fd.Message().FullName()), "parley.") {
+				g.fill(m.Mutable(fd).Message())
+			} else {
+				m.Mutable(fd)
+			}
+			continue
+		}
+		m.Set(fd, g.value(fd))
+	}
+}
+
+func (g *generator) fillList(fd protoreflect.FieldDescriptor, list protoreflect.List) {
+	n := g.rand.IntN(3)
+	rules, err := protovalidate.ResolveFieldRules(fd)
+	if most := rules.GetRepeated().GetMaxItems(); err == nil && most < 300 && g.fault(200) {
+		n = int(most) + g.rand.IntN(2)
+	}
+	for range n {
+		if fd.Message() != nil {
+			g.fill(list.AppendMutable().Message())
+		} else {
+			list.Append(g.value(fd))
+		}
+	}
+}
+
+// fault says, about once in n times and as long as there are any left, that
+// here is the place for one.
+func (g *generator) fault(n int) bool {
+	if g.faults > 0 && g.rand.IntN(n) == 0 {
+		g.faults--
+		return true
+	}
+	return false
+}
+
+func (g *generator) value(fd protoreflect.FieldDescriptor) protoreflect.Value {
+	wrong := g.fault(15)
+	switch fd.Kind() {
+	case protoreflect.StringKind:
+		return protoreflect.ValueOfString(g.text(fd, wrong))
+	case protoreflect.BytesKind:
+		return protoreflect.ValueOfBytes(make([]byte, g.rand.IntN(30)+3*btoi(wrong)))
+	case protoreflect.EnumKind:
+		n := g.rand.IntN(fd.Enum().Values().Len())
+		if wrong {
+			n += 50 * (g.rand.IntN(3) - 1)
+		}
+		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(n))
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(g.rand.IntN(2) == 0)
+	case protoreflect.Int32Kind:
+		n := g.rand.Int32N(1000)
+		if wrong {
+			n = []int32{-1, 999_999_999, 1_000_000_000, -1_000_000_000}[g.rand.IntN(4)]
+		}
+		return protoreflect.ValueOfInt32(n)
+	case protoreflect.Int64Kind:
+		n := g.rand.Int64N(1000)
+		if wrong {
+			n = []int64{-1, 1e15, 1e15 + 1, -1e15 - 1}[g.rand.IntN(4)]
+		}
+		return protoreflect.ValueOfInt64(n)
+	case protoreflect.Uint32Kind:
+		return protoreflect.ValueOfUint32(uint32(g.rand.IntN(10) + 65530*btoi(wrong)))
+	case protoreflect.Uint64Kind:
+		return protoreflect.ValueOfUint64(g.rand.Uint64())
+	case protoreflect.DoubleKind:
+		return protoreflect.ValueOfFloat64(g.rand.Float64())
+	default:
+		panic("no value for " + fd.FullName())
+	}
+}
+
+func (g *generator) text(fd protoreflect.FieldDescriptor, wrong bool) string {
+	rules, err := protovalidate.ResolveFieldRules(fd)
+	if err != nil {
+		panic(err)
+	}
+	text := rules.GetString()
+	good := "web"
+	switch {
+	case text.GetUuid():
+		good = "0190b3a0-7c3e-8000-8000-00000000000a"
+	case text.GetPattern() == "^[A-Z]{3}$":
+		good = "EUR"
+	case text.GetMinLen() == 0 && g.rand.IntN(3) == 0:
+		good = ""
+	}
+	if !wrong {
+		return good
+	}
+	switch g.rand.IntN(6) {
+	case 0:
+		return ""
+	case 1:
+		return strings.Repeat("a", int(text.GetMaxLen()))
+	case 2:
+		return strings.Repeat("a", int(text.GetMaxLen())+1)
+	case 3:
+		return strings.Repeat("ä", int(text.GetMaxLen()))
+	case 4:
+		return strings.ToUpper(good) + "-\n"
+	default:
+		return strings.Replace(good, "0", "g", 1)
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
