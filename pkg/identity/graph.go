@@ -1,0 +1,262 @@
+package identity
+
+import (
+	"fmt"
+)
+
+// Graph is the identity graph of all tenants: records in a State, and above
+// them what was folded or decided since the last Flush, so that decisions see
+// the ones before them. Not for concurrent use. After an error of the State
+// the Graph must be discarded.
+type Graph struct {
+	rules *Rules
+	state State
+
+	profiles  map[key]Profile
+	customers map[key]customerChange
+	edges     map[edgeKey]Edge
+}
+
+type key struct{ tenant, id string }
+
+type edgeKey struct {
+	tenant string
+	pair   Pair
+}
+
+// customerChange is a customer's new record, or that it has none any more.
+type customerChange struct {
+	Customer
+	gone bool
+}
+
+// NewGraph makes a graph above a state.
+func NewGraph(rules *Rules, state State) *Graph {
+	g := &Graph{rules: rules, state: state}
+	g.Discard()
+	return g
+}
+
+// Discard forgets everything since the last Flush.
+func (g *Graph) Discard() {
+	g.profiles = map[key]Profile{}
+	g.customers = map[key]customerChange{}
+	g.edges = map[edgeKey]Edge{}
+}
+
+// Changed says how many records Flush would write.
+func (g *Graph) Changed() int { return len(g.profiles) + len(g.customers) + len(g.edges) }
+
+// Flush writes what has changed, in no particular order. The State must have
+// it before the Graph is used again.
+func (g *Graph) Flush(w Writer) error {
+	for k, p := range g.profiles {
+		if err := w.PutProfile(k.tenant, k.id, p); err != nil {
+			return fmt.Errorf("put profile: %w", err)
+		}
+	}
+	for k, c := range g.customers {
+		var err error
+		if c.gone {
+			err = w.DeleteCustomer(k.tenant, k.id)
+		} else {
+			err = w.PutCustomer(k.tenant, k.id, c.Customer)
+		}
+		if err != nil {
+			return fmt.Errorf("put customer: %w", err)
+		}
+	}
+	for k, e := range g.edges {
+		if err := w.PutEdge(k.tenant, k.pair, e); err != nil {
+			return fmt.Errorf("put edge: %w", err)
+		}
+	}
+	clear(g.profiles)
+	clear(g.customers)
+	clear(g.edges)
+	return nil
+}
+
+// CustomerOf resolves a profile id, seen or not, to its customer's id.
+func (g *Graph) CustomerOf(tenant, profileID string) (string, error) {
+	p, _, err := g.profile(tenant, profileID)
+	if err != nil {
+		return "", err
+	}
+	return owner(profileID, p), nil
+}
+
+// Members are the profiles of a customer, in the order in which they joined; none where
+// the id is no customer's any more.
+func (g *Graph) Members(tenant, customerID string) ([]string, error) {
+	c, err := g.component(tenant, customerID)
+	return c.Members, err
+}
+
+func owner(id string, p Profile) string {
+	if p.Customer == "" {
+		return id
+	}
+	return p.Customer
+}
+
+func (g *Graph) profile(tenant, id string) (Profile, bool, error) {
+	if p, ok := g.profiles[key{tenant, id}]; ok {
+		return p, true, nil
+	}
+	p, ok, err := g.state.Profile(tenant, id)
+	if err != nil {
+		return Profile{}, false, fmt.Errorf("read profile: %w", err)
+	}
+	return p, ok, nil
+}
+
+func (g *Graph) putProfile(tenant, id string, p Profile) { g.profiles[key{tenant, id}] = p }
+
+func (g *Graph) edge(tenant string, pair Pair) (Edge, bool, error) {
+	if e, ok := g.edges[edgeKey{tenant, pair}]; ok {
+		return e, true, nil
+	}
+	e, ok, err := g.state.Edge(tenant, pair)
+	if err != nil {
+		return Edge{}, false, fmt.Errorf("read edge: %w", err)
+	}
+	return e, ok, nil
+}
+
+// record is a customer's own record; false where it has none.
+func (g *Graph) record(tenant, id string) (Customer, bool, error) {
+	if c, ok := g.customers[key{tenant, id}]; ok {
+		return c.Customer, !c.gone, nil
+	}
+	c, ok, err := g.state.Customer(tenant, id)
+	if err != nil {
+		return Customer{}, false, fmt.Errorf("read customer: %w", err)
+	}
+	return c, ok, nil
+}
+
+// component is a customer as a whole, also one that has no record because it
+// is a single profile. It has no members where the id is no customer's.
+func (g *Graph) component(tenant, id string) (Customer, error) {
+	c, ok, err := g.record(tenant, id)
+	if err != nil || ok {
+		return c, err
+	}
+	p, seen, err := g.profile(tenant, id)
+	if err != nil || owner(id, p) != id {
+		return Customer{}, err
+	}
+	c = Customer{First: p.First, Members: []string{id}}
+	if !seen {
+		c.First = unseen
+	}
+	c.add(p.Kind, 1)
+	return c, nil
+}
+
+// unseen is younger than everything that was seen.
+const unseen = ^uint64(0)
+
+// see notes that the log names a profile.
+func (g *Graph) see(tenant, id string, first uint64) error {
+	if id == "" {
+		return nil
+	}
+	_, seen, err := g.profile(tenant, id)
+	if err != nil || seen {
+		return err
+	}
+	g.putProfile(tenant, id, Profile{First: first})
+	return nil
+}
+
+// learnKind notes what kind of identifier a profile is.
+func (g *Graph) learnKind(tenant, id, kind string) error {
+	p, seen, err := g.profile(tenant, id)
+	if err != nil || !seen || p.Kind != "" {
+		return err
+	}
+	p.Kind = kind
+	g.putProfile(tenant, id, p)
+	customer := owner(id, p)
+	c, ok, err := g.record(tenant, customer)
+	if err != nil || !ok {
+		return err
+	}
+	c = c.clone()
+	c.add(kind, 1)
+	g.customers[key{tenant, customer}] = customerChange{Customer: c}
+	return nil
+}
+
+// move takes profiles out of the customers they belong to and into one. It is
+// both a merge and a split.
+func (g *Graph) move(tenant string, ids []string, to string, first uint64) error {
+	target, err := g.component(tenant, to)
+	if err != nil {
+		return err
+	}
+	target = target.clone()
+	// What leaves is collected by customer, so that each is written once.
+	left := map[string]map[string]Profile{}
+	for _, id := range ids {
+		p, seen, err := g.profile(tenant, id)
+		if err != nil {
+			return err
+		}
+		if !seen {
+			p.First = first
+		}
+		from := owner(id, p)
+		if from == to {
+			continue
+		}
+		if left[from] == nil {
+			left[from] = map[string]Profile{}
+		}
+		left[from][id] = p
+		p.Customer = to
+		if id == to {
+			p.Customer = ""
+		}
+		g.putProfile(tenant, id, p)
+		target.Members = append(target.Members, id)
+		target.First = min(target.First, p.First)
+		if len(target.Members) == 1 {
+			target.First = p.First
+		}
+		target.add(p.Kind, 1)
+	}
+	for from, gone := range left {
+		if err := g.leave(tenant, from, gone); err != nil {
+			return err
+		}
+	}
+	g.customers[key{tenant, to}] = customerChange{Customer: target}
+	return nil
+}
+
+// leave takes profiles out of a customer's record. Their own records are
+// already changed.
+func (g *Graph) leave(tenant, from string, gone map[string]Profile) error {
+	c, ok, err := g.record(tenant, from)
+	if err != nil || !ok {
+		return err
+	}
+	rest := Customer{First: unseen}
+	for _, m := range c.Members {
+		if _, left := gone[m]; left {
+			continue
+		}
+		p, _, err := g.profile(tenant, m)
+		if err != nil {
+			return err
+		}
+		rest.Members = append(rest.Members, m)
+		rest.First = min(rest.First, p.First)
+		rest.add(p.Kind, 1)
+	}
+	g.customers[key{tenant, from}] = customerChange{Customer: rest, gone: len(rest.Members) == 0}
+	return nil
+}
