@@ -39,8 +39,8 @@ test: ## Run all tests with the race detector
 
 .PHONY: test-clients
 test-clients: build ## Run real clients of others against a running Parley (needs Node.js and npm)
-	cd deploy/clients && npm ci --no-audit --no-fund --loglevel=error
-	cd deploy/clients && PARLEY_BIN=$(CURDIR)/bin/parley npm test
+	cd services/parley/clienttest && npm ci --no-audit --no-fund --loglevel=error
+	cd services/parley/clienttest && PARLEY_BIN=$(CURDIR)/bin/parley npm test
 
 .PHONY: test-crash
 test-crash: ## Kill a loaded process at 50 random moments and compare digests

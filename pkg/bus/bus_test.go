@@ -2,7 +2,6 @@ package bus_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -18,7 +17,10 @@ import (
 func decode(t testing.TB, m bus.Message) *interactionv1.IngressBatch {
 	t.Helper()
 	b := &interactionv1.IngressBatch{}
-	require.NoError(t, proto.Unmarshal(m.Data, b))
+	// Handlers call it, so it may not end the test.
+	if err := proto.Unmarshal(m.Data, b); err != nil {
+		t.Error(err)
+	}
 	return b
 }
 
@@ -288,6 +290,6 @@ func TestPublishEndsWithItsContext(t *testing.T) {
 	err := b.Publisher().Publish(ctx, "default", "web", batch(10, "a"))
 	if err != nil { // the acknowledgement may have been quicker
 		require.ErrorIs(t, err, context.Canceled)
-		require.False(t, errors.Is(err, bus.ErrUnavailable))
+		require.NotErrorIs(t, err, bus.ErrUnavailable)
 	}
 }

@@ -89,7 +89,7 @@ func (c *consumption) retire(ctx context.Context, stream jetstream.Stream, old *
 // displaced is ErrTakenOver where somebody else's consumer is there. What
 // cannot be found out now is no reason to stop.
 func (c *consumption) displaced(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, displacedTimeout)
 	defer cancel()
 	consumer, err := c.bus.js.Consumer(ctx, StreamName, ConsumerName)
 	if err == nil && consumer.CachedInfo().Config.Metadata[metaInstance] != c.instance {

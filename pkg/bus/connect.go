@@ -2,21 +2,21 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
-// Reconnecting waits reconnectMin, doubled up to reconnectMax, and up to half
+// Reconnecting waits reconnectFirst, doubled up to reconnectMost, and up to half
 // of it more so that many clients do not come back at once.
 const (
-	reconnectMin = 100 * time.Millisecond
-	reconnectMax = 5 * time.Second
-	dialTimeout  = 5 * time.Second
+	reconnectFirst = 100 * time.Millisecond
+	reconnectMost  = 5 * time.Second
+	dialTimeout    = 5 * time.Second
 	// An external server that says nothing for two of these is taken for dead.
 	pingInterval = 20 * time.Second
 )
@@ -40,7 +40,7 @@ func connect(ctx context.Context, cfg Config, e *embedded, lost func(error), log
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("connect to NATS: %w: %w", ErrUnavailable, err)
-		case <-time.After(backoff(attempt, reconnectMin, reconnectMax)):
+		case <-time.After(backoff(attempt, reconnectFirst, reconnectMost)):
 		}
 	}
 }
@@ -52,8 +52,10 @@ func connectOptions(cfg Config, e *embedded, lost func(error), logger *slog.Logg
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
-			d := backoff(attempts, reconnectMin, reconnectMax)
-			return d + rand.N(d/2)
+			var some [1]byte
+			_, _ = rand.Read(some[:]) // never fails
+			d := backoff(attempts, reconnectFirst, reconnectMost)
+			return d + d/2*time.Duration(some[0])/256
 		}),
 		// Nothing is kept for later while there is no connection: whoever
 		// publishes is told so and repeats it.

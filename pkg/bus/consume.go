@@ -57,11 +57,13 @@ const (
 	pullExpiry    = 30 * time.Second
 	pullHeartbeat = 5 * time.Second
 
-	restartMin = 20 * time.Millisecond
-	restartMax = 5 * time.Second
+	restartFirst = 20 * time.Millisecond
+	restartMost  = 5 * time.Second
 
 	// apiTimeout bounds one question to JetStream.
 	apiTimeout = 5 * time.Second
+	// displacedTimeout is shorter, since a retry waits for the answer.
+	displacedTimeout = time.Second
 
 	metaInstance = "parley-instance"
 )
@@ -123,21 +125,21 @@ type consumption struct {
 func (c *consumption) run(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		handled, err := c.session(ctx)
-		if handled {
-			attempt = 0
-		}
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case errors.Is(err, ErrTakenOver):
 			return err
+		case ended(ctx):
+			// Whatever broke at the end, the messages are where they were.
+			return nil
+		case handled:
+			attempt = 0
 		}
 		c.bus.metrics.restarts.Inc()
 		c.bus.logger.Warn("consuming begins anew at the acknowledged floor", "sequence", c.floor, "error", err)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(backoff(attempt, restartMin, restartMax)):
+		case <-time.After(backoff(attempt, restartFirst, restartMost)):
 		}
 	}
 }
@@ -149,12 +151,27 @@ func (c *consumption) session(ctx context.Context) (handled bool, err error) {
 		queue:       newQueue(2*c.opts.MaxMessages, 2*c.opts.MaxBytes),
 		inboxPrefix: c.bus.cfg.InboxPrefix,
 	}
-	// Before the consumer is made: what the connection loses from here on is
-	// noticed. The client closes the channel when it is removed.
-	status := c.bus.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
-	defer c.bus.nc.RemoveStatusListener(status)
+	defer s.queue.fail(errSessionOver)
 
-	consumer, err := c.claim(ctx)
+	// From before the consumer is made, so that nothing that the connection
+	// loses goes unnoticed; and what is being asked when it breaks would wait
+	// for an answer until its time is up.
+	asking, broken := context.WithCancel(ctx)
+	defer broken()
+	status := c.bus.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer c.bus.nc.RemoveStatusListener(status) // closes it
+	c.bus.calls.Go(func() {
+		select {
+		case st, ok := <-status:
+			if ok {
+				s.queue.fail(fmt.Errorf("connection to NATS is %s", st))
+			}
+			broken()
+		case <-s.queue.failed:
+		}
+	})
+
+	consumer, err := c.claim(asking)
 	if err != nil {
 		return false, err
 	}
@@ -170,37 +187,30 @@ func (c *consumption) session(ctx context.Context) (handled bool, err error) {
 		return false, fmt.Errorf("pull from the ingress consumer: %w", err)
 	}
 	defer func() {
-		s.queue.fail(errSessionOver)
+		s.queue.fail(errSessionOver) // lets go of a delivery that waits for room
 		deliveries.Stop()
 		<-deliveries.Closed()
 	}()
-	c.bus.calls.Go(func() {
-		select {
-		case st, ok := <-status:
-			if ok {
-				s.queue.fail(fmt.Errorf("connection to NATS is %s", st))
-			}
-		case <-s.queue.failed:
-		}
-	})
 
 	for {
 		c.items, err = s.queue.take(ctx, c.items[:0], c.opts.MaxMessages, c.opts.MaxBytes, c.opts.MaxWait)
 		if err != nil {
 			return handled, err
 		}
-		if err := c.handle(ctx, s); err != nil {
+		if err := c.handle(ctx); err != nil {
 			return handled, err
 		}
 		handled = true
 	}
 }
 
+func ended(ctx context.Context) bool { return ctx.Err() != nil }
+
 var errSessionOver = errors.New("session is over")
 
 // handle brings c.items to the handler until it takes them, then acknowledges
 // them.
-func (c *consumption) handle(ctx context.Context, s *session) error {
+func (c *consumption) handle(ctx context.Context) error {
 	defer func() {
 		clear(c.items)
 		clear(c.batch)
@@ -232,12 +242,10 @@ func (c *consumption) handle(ctx context.Context, s *session) error {
 			return err
 		case <-time.After(wait):
 		}
-		if s.queue.failure() != nil {
-			// The batch stays ours while we find out why, unless somebody else
-			// consumes now.
-			if err := c.displaced(ctx); err != nil {
-				return err
-			}
+		// Asked for, since the news may wait behind messages that the queue has
+		// no room for. Whatever else befell the session leaves the batch ours.
+		if err := c.displaced(ctx); err != nil {
+			return err
 		}
 	}
 	last := &c.items[len(c.items)-1]

@@ -119,9 +119,12 @@ func TestClosingTheBusEndsConsuming(t *testing.T) {
 	t.Parallel()
 	b := open(t, embedded(t))
 	publish(t, b, "a")
+	entered := make(chan struct{})
 	c := consume(t, b, bus.ConsumeOptions{RetryMin: time.Hour, RetryMax: time.Hour}, func(context.Context, []bus.Message) error {
+		close(entered)
 		return errHandler
 	})
+	<-entered
 	require.NoError(t, b.Close())
 	require.NoError(t, c.ended())
 }
@@ -231,12 +234,12 @@ func TestNothingIsLostOrSwappedOnConnectionsThatBreak(t *testing.T) {
 	b := open(t, embedded(t))
 	proxy := newProxy(t, b.Addr())
 	client := open(t, bus.Config{URL: "nats://" + proxy.addr(), Replicas: 1})
-	const n = 3000
+	const n = 1000
 	publish(t, b, numbers(0, n)...)
 	cut := 0
-	c := consume(t, client, bus.ConsumeOptions{MaxMessages: 40}, func(context.Context, []bus.Message) error {
+	c := consume(t, client, bus.ConsumeOptions{MaxMessages: 20}, func(context.Context, []bus.Message) error {
 		// In the middle of what was asked for ahead.
-		if cut++; cut%7 == 0 && cut < 100 {
+		if cut++; cut%4 == 0 && cut < 40 {
 			proxy.cut()
 		}
 		return nil

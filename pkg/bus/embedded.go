@@ -208,7 +208,7 @@ func (l *serverLog) Errorf(format string, v ...any) { l.write(slog.LevelWarn, fo
 func (l *serverLog) Fatalf(format string, v ...any) {
 	l.mu.Lock()
 	if l.fatalErr == nil {
-		l.fatalErr = errors.New(fmt.Sprintf(format, v...))
+		l.fatalErr = fmt.Errorf(format, v...)
 	}
 	l.mu.Unlock()
 	l.write(slog.LevelError, format, v)

@@ -87,13 +87,16 @@ func (q *queue) failure() error {
 }
 
 // take appends to dst what waits, at least one item and otherwise at most n
-// and size bytes. Once there is one it waits up to linger for more. One
-// goroutine takes.
+// and size bytes. Once there is one it waits up to linger for more. When ctx has
+// ended it takes nothing. One goroutine takes.
 func (q *queue) take(ctx context.Context, dst []item, n, size int, linger time.Duration) ([]item, error) {
 	var timer *time.Timer
 	var lingered <-chan time.Time
 	expired := linger <= 0
 	for {
+		if err := ctx.Err(); err != nil {
+			return dst, err
+		}
 		q.mu.Lock()
 		if q.err != nil {
 			q.mu.Unlock()

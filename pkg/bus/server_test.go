@@ -90,6 +90,14 @@ func TestForeignStreams(t *testing.T) {
 	b := open(t, embedded(t))
 	js, err := jetstream.New(raw(t, b))
 	require.NoError(t, err)
+	// The server removes the files of a stream that was deleted a moment later,
+	// and until then may fail to make one of the same name.
+	create := func(cfg jetstream.StreamConfig) {
+		eventually(t, "create "+cfg.Name, func() bool {
+			_, err := js.CreateStream(t.Context(), cfg)
+			return err == nil
+		})
+	}
 	for name, theirs := range map[string]jetstream.StreamConfig{
 		"a work queue":     {Name: bus.StreamName, Subjects: []string{"ingress.>"}, Retention: jetstream.WorkQueuePolicy},
 		"in memory":        {Name: bus.StreamName, Subjects: []string{"ingress.>"}, Storage: jetstream.MemoryStorage},
@@ -98,16 +106,14 @@ func TestForeignStreams(t *testing.T) {
 		"another's stream": {Name: "THEIRS", Subjects: []string{"ingress.acme.*"}},
 	} {
 		require.NoError(t, js.DeleteStream(t.Context(), bus.StreamName))
-		_, err := js.CreateStream(t.Context(), theirs)
-		require.NoError(t, err)
+		create(theirs)
 		_, err = bus.Open(t.Context(), external(b), quiet())
 		require.ErrorIs(t, err, bus.ErrIncompatible, name)
 		require.NoError(t, js.DeleteStream(t.Context(), theirs.Name))
-		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{
+		create(jetstream.StreamConfig{
 			Name: bus.StreamName, Subjects: []string{"ingress.>"}, Description: "the operator's", MaxAge: time.Hour,
 			Discard: jetstream.DiscardOld, Metadata: map[string]string{"team": "crm"},
 		})
-		require.NoError(t, err)
 	}
 	// One that differs only in what can be set right is set right.
 	open(t, external(b))

@@ -88,7 +88,7 @@ func (b *Bus) reconcile(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("set up stream %s: %w: %w", StreamName, ErrUnavailable, err)
-		case <-time.After(backoff(attempt, reconnectMin, reconnectMax)):
+		case <-time.After(backoff(attempt, reconnectFirst, reconnectMost)):
 		}
 	}
 }

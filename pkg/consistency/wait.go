@@ -65,20 +65,31 @@ func (w *Waiter) Wait(ctx context.Context, consistencyToken string) error {
 	if t.Position > head {
 		return invalid("consistency_token is ahead of this log: it belongs to another one", nil)
 	}
-	if _, bounded := ctx.Deadline(); !bounded {
-		most := w.Longest
-		if most <= 0 {
-			most = longest
-		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, most)
-		defer cancel()
-	}
+	ctx, cancel := context.WithTimeout(ctx, w.patience(ctx))
+	defer cancel()
 	if err := w.Model.WaitFor(ctx, t.Position); err != nil {
 		return w.failed(t.Position, err)
 	}
 	return nil
 }
+
+// patience is how long to wait: until shortly before the call's deadline, for
+// what comes at the deadline itself no longer reaches the client, which would be
+// told only that it is over and not how far behind the read model is.
+func (w *Waiter) patience(ctx context.Context) time.Duration {
+	deadline, bounded := ctx.Deadline()
+	if !bounded {
+		if w.Longest > 0 {
+			return w.Longest
+		}
+		return longest
+	}
+	left := time.Until(deadline)
+	return left - min(left/4, answerTime)
+}
+
+// answerTime is what is left of a call's time for the answer to travel.
+const answerTime = 100 * time.Millisecond
 
 func (w *Waiter) failed(want eventstore.Position, err error) error {
 	if errors.Is(err, context.Canceled) {

@@ -35,7 +35,7 @@ func TestAcceptorNeverAcceptsAFault(t *testing.T) {
 	require.NoError(t, err)
 	quick := &acceptor{}
 	accepted, refused := 0, 0
-	for seed := range uint64(6000) {
+	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		typ := contract.types[r.IntN(len(contract.types))]
 		payload, _ := NewPayload(typ)
@@ -62,8 +62,8 @@ func TestAcceptorNeverAcceptsAFault(t *testing.T) {
 			refused++
 		}
 	}
-	require.Greater(t, accepted, 1000)
-	require.Greater(t, refused, 500)
+	require.Greater(t, accepted, 500)
+	require.Greater(t, refused, 250)
 }
 
 // generator fills messages at and around their bounds.

@@ -18,14 +18,14 @@ import (
 // The ways in which the codec refuses. They are wrapped with the event or
 // record meant; test with errors.Is.
 var (
-	// ErrNotEvent: the record is no Event: a quarantined body, or somebody else's.
+	// ErrNotEvent says: the record is no Event: a quarantined body, or somebody else's.
 	ErrNotEvent = errors.New("record is not an event")
-	// ErrMalformed: the record says that it is an event, but its bytes are none.
+	// ErrMalformed says: the record says that it is an event, but its bytes are none.
 	ErrMalformed = errors.New("malformed event")
-	// ErrInconsistent: the event cannot be stored as it is: its id is no UUID,
+	// ErrInconsistent says: the event cannot be stored as it is: its id is no UUID,
 	// its type is not its payload's, or its personal part is still sealed.
 	ErrInconsistent = errors.New("inconsistent event")
-	// ErrNoUpcaster: the event is of an older schema version, and nothing
+	// ErrNoUpcaster says: the event is of an older schema version, and nothing
 	// brings it up to the next one.
 	ErrNoUpcaster = errors.New("no upcaster")
 	// ErrNoKey is for openers and sealers to say that the key is not, or no
@@ -267,11 +267,11 @@ func IsSealed(ev *eventv1.Event) bool { return len(ev.GetSealed()) > 0 }
 // would make one id two texts.
 const canonicalUUID = 36
 
-// clip makes text from outside fit for an error message.
+// clip makes text from outside fit for an error message: short and UTF-8.
 func clip(s string) string {
 	const most = 64
-	if len(s) > most {
-		return s[:most] + "…"
+	if len(s) <= most {
+		return strings.ToValidUTF8(s, "\uFFFD")
 	}
-	return s
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

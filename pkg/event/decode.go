@@ -231,7 +231,8 @@ func (d *decoder) bytes(number protowire.Number, v []byte) bool {
 		}
 		return decodeActor(v, ev.Actor)
 	case numContentDigest:
-		ev.ContentDigest = append(d.digest[:0], v...)
+		d.digest = append(d.digest[:0], v...)
+		ev.ContentDigest = d.digest
 		return true
 	case numSealed:
 		d.sealed = v

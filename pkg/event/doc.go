@@ -27,17 +27,9 @@
 // stored is never rewritten. To change what a field means, or to rename one:
 //
 //  1. Keep the old field in the proto, marked deprecated, and add the new one.
-//
 //  2. Raise schema_version in the message's EventType option by one.
-//
-//  3. Register an upcaster from the old version that fills the new field from
-//     the old one and clears the old one:
-//
-//     event.WithUpcaster("parley.tracked", 1, func(ev *eventv1.Event) error {
-//     t := ev.GetPayload().GetTracked()
-//     t.Name, t.OldName = t.OldName, ""
-//     return nil
-//     })
+//  3. Register an upcaster from the old version (WithUpcaster) that fills the
+//     new field from the old one and clears the old one; its example shows one.
 //
 // Upcasters are pure functions of the event and run in a chain, each from one
 // version to the next. A version without an upcaster is ErrNoUpcaster, not a

@@ -151,7 +151,7 @@ func (g *Graph) component(tenant, id string) (Customer, error) {
 	if !seen {
 		c.First = unseen
 	}
-	c.add(p.Kind, 1)
+	c.add(p.Kind)
 	return c, nil
 }
 
@@ -185,7 +185,7 @@ func (g *Graph) learnKind(tenant, id, kind string) error {
 		return err
 	}
 	c = c.clone()
-	c.add(kind, 1)
+	c.add(kind)
 	g.customers[key{tenant, customer}] = customerChange{Customer: c}
 	return nil
 }
@@ -226,7 +226,7 @@ func (g *Graph) move(tenant string, ids []string, to string, first uint64) error
 		if len(target.Members) == 1 {
 			target.First = p.First
 		}
-		target.add(p.Kind, 1)
+		target.add(p.Kind)
 	}
 	for from, gone := range left {
 		if err := g.leave(tenant, from, gone); err != nil {
@@ -255,7 +255,7 @@ func (g *Graph) leave(tenant, from string, gone map[string]Profile) error {
 		}
 		rest.Members = append(rest.Members, m)
 		rest.First = min(rest.First, p.First)
-		rest.add(p.Kind, 1)
+		rest.add(p.Kind)
 	}
 	g.customers[key{tenant, from}] = customerChange{Customer: rest, gone: len(rest.Members) == 0}
 	return nil

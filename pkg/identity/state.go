@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
+	"strings"
 
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 )
@@ -78,21 +78,17 @@ func (c Customer) clone() Customer {
 	return c
 }
 
-func (c *Customer) add(kind string, n int) {
+// add counts one more of a kind.
+func (c *Customer) add(kind string) {
 	if kind == "" {
 		return
 	}
-	i := sort.Search(len(c.Kinds), func(i int) bool { return c.Kinds[i].Kind >= kind })
-	if i < len(c.Kinds) && c.Kinds[i].Kind == kind {
-		c.Kinds[i].Count += n
-		if c.Kinds[i].Count <= 0 {
-			c.Kinds = slices.Delete(c.Kinds, i, i+1)
-		}
+	i, there := slices.BinarySearchFunc(c.Kinds, kind, func(k KindCount, kind string) int { return strings.Compare(k.Kind, kind) })
+	if there {
+		c.Kinds[i].Count++
 		return
 	}
-	if n > 0 {
-		c.Kinds = slices.Insert(c.Kinds, i, KindCount{kind, n})
-	}
+	c.Kinds = slices.Insert(c.Kinds, i, KindCount{kind, 1})
 }
 
 func (c *Customer) count(kind string) int {

@@ -11,15 +11,15 @@ import (
 
 // The ways in which an amount can be refused. Test with errors.Is.
 var (
-	// ErrSyntax: not a decimal number.
+	// ErrSyntax says: not a decimal number.
 	ErrSyntax = errors.New("not a decimal number")
-	// ErrRange: more than MaxUnits whole units either way.
+	// ErrRange says: more than MaxUnits whole units either way.
 	ErrRange = errors.New("amount out of range")
-	// ErrPrecision: finer than a billionth of a unit.
+	// ErrPrecision says: finer than a billionth of a unit.
 	ErrPrecision = errors.New("amount finer than a billionth")
-	// ErrCurrency: not an ISO 4217 code, or two amounts in different currencies.
+	// ErrCurrency says: not an ISO 4217 code, or two amounts in different currencies.
 	ErrCurrency = errors.New("currency")
-	// ErrMalformed: units and nanos of different signs, or nanos out of range.
+	// ErrMalformed says: units and nanos of different signs, or nanos out of range.
 	ErrMalformed = errors.New("malformed amount")
 )
 

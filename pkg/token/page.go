@@ -62,7 +62,7 @@ func Page(purpose string, request Fingerprint, cursor []byte) (string, error) {
 }
 
 // MaxCursor is the largest cursor in bytes that a page token holds.
-const MaxCursor = MaxLength*3/4 - 64
+const MaxCursor = MaxLength*3/4 - 28
 
 // ParsePage reads a page token. It fails with ErrInvalid where it is none of
 // this purpose, and with ErrMismatch where the request is another one.

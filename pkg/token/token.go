@@ -14,9 +14,9 @@ import (
 )
 
 var (
-	// ErrInvalid: not a token of this kind, or not as it was given out.
+	// ErrInvalid is for what is not a token of this kind, or not as it was given out.
 	ErrInvalid = errors.New("invalid token")
-	// ErrMismatch: a page token of a request that asked for something else.
+	// ErrMismatch is for a page token of a request that asked for something else.
 	ErrMismatch = errors.New("page token belongs to another request")
 )
 
@@ -60,8 +60,9 @@ const (
 	version = 1
 	// checksumSize in bytes: a slip passes one time in 2^48.
 	checksumSize = 6
-	// MaxLength bounds every token that is given out, and what is looked at.
-	MaxLength = 8192
+	// MaxLength bounds every token that is given out, and what is looked at:
+	// the bound of page_token in the contracts.
+	MaxLength = 1024
 
 	placeSize = 1 + len(uuid.UUID{}) + 8 + checksumSize
 )

@@ -244,10 +244,11 @@ func validReference(s string) bool {
 	return err == nil
 }
 
+// clip makes text from outside fit for an error message: short and UTF-8.
 func clip(s string) string {
 	const most = 64
-	if len(s) > most {
-		return s[:most] + "…"
+	if len(s) <= most {
+		return strings.ToValidUTF8(s, "\uFFFD")
 	}
-	return s
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

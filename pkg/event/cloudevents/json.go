@@ -18,7 +18,7 @@ func ParseJSON(data []byte) (*CloudEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := members[attrSpecVersion]; !ok {
+	if raw, ok := members[attrSpecVersion]; !ok || string(raw) == "null" {
 		return nil, malformed(attrSpecVersion, "is missing")
 	}
 	e := &CloudEvent{}

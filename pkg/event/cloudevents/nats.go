@@ -75,7 +75,8 @@ func ToHeaders(e *CloudEvent) (map[string][]string, error) {
 	e.attributes(func(name, value string) {
 		header[headerPrefix+name] = []string{percentEncode(value)}
 	})
-	if e.DataContentType != "" {
+	// A content type of CloudEvents would say that the message is structured.
+	if e.DataContentType != "" && !strings.HasPrefix(mediaType(e.DataContentType), mediaStructured) {
 		header[headerContentType] = []string{percentEncode(e.DataContentType)}
 	}
 	return header, nil

@@ -23,9 +23,9 @@ import (
 const DefaultChannel = "api"
 
 var (
-	// ErrUnknownType: the type begins like one of Parley's and is none.
+	// ErrUnknownType is for a type that begins like one of Parley's and is none.
 	ErrUnknownType = errors.New("unknown event type")
-	// ErrBadData: the data is not what the type and the media type say.
+	// ErrBadData is for data that is not what the type and the media type say.
 	ErrBadData = errors.New("malformed event data")
 )
 
@@ -212,9 +212,12 @@ func applyForeign(ev *eventv1.Event, e *CloudEvent) error {
 	ev.Payload = &eventv1.Payload{Kind: &eventv1.Payload_Tracked{
 		Tracked: &eventv1.Tracked{Name: e.Type, PropertiesJson: properties},
 	}}
-	var keys map[string]json.RawMessage
-	if properties == "" || json.Unmarshal([]byte(properties), &keys) != nil {
+	if properties == "" {
 		return nil
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(properties), &keys); err != nil {
+		return fmt.Errorf("%w: %s", ErrBadData, clip(plain(err)))
 	}
 	for _, s := range identifierSources {
 		addIdentifier(ev, s.kind, scalarText(keys[s.key]))

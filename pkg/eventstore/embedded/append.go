@@ -97,6 +97,10 @@ func (s *Store) submit(ctx context.Context, r *request) error {
 		r.recycle()
 		return err
 	}
+	if s.space.stalled.Load() > 0 {
+		r.recycle()
+		return fmt.Errorf("%w: %w", eventstore.ErrFull, errDiskFull)
+	}
 	if err := s.queue.push(r); err != nil {
 		r.recycle()
 		return err

@@ -367,6 +367,10 @@ func (c *committer) commit() {
 	}
 	c.mu.Lock()
 	c.open = append(c.open, g)
+	if c.s.space.stalled.Load() > 0 {
+		// stalled may have been before it could see this group.
+		g.abandon(errDiskFull)
+	}
 	c.mu.Unlock()
 	if g.batch != nil {
 		c.apply(g.batch)
@@ -434,21 +438,29 @@ func (c *committer) sync(g *group) {
 // records are in it may or may not see them kept.
 func (c *committer) stalled(cause error) {
 	c.s.log.Error("the disk is full, writes wait for space", "error", cause)
-	unknown := fmt.Errorf("%w: %w", eventstore.ErrUnavailable, cause)
 	c.mu.Lock()
 	for _, g := range c.open {
-		g.abandoned = true
-		for i, r := range g.requests {
-			err := g.errs[i]
-			if err == nil {
-				err = unknown
-			}
-			r.answer(err)
-		}
+		g.abandon(cause)
 	}
 	c.mu.Unlock()
 	waiting, _ := c.s.queue.take(nil)
 	for _, r := range waiting {
 		r.answer(fmt.Errorf("%w: %w", eventstore.ErrFull, cause))
+	}
+}
+
+// abandon answers the requests before the group's outcome is known.
+func (g *group) abandon(cause error) {
+	if g.abandoned {
+		return
+	}
+	g.abandoned = true
+	unknown := fmt.Errorf("%w: %w", eventstore.ErrUnavailable, cause)
+	for i, r := range g.requests {
+		err := g.errs[i]
+		if err == nil {
+			err = unknown
+		}
+		r.answer(err)
 	}
 }

@@ -245,7 +245,7 @@ func cutRound(t *testing.T, rng *rand.Rand, disk *vfs.MemFS, round int, acks *[]
 		cancel()
 	}
 	// Early rounds are cut while the store is made, later ones while writing.
-	fs.left.Store(1 + rng.Int64N(40) + rng.Int64N(int64(1+round*12)))
+	fs.left.Store(1 + rng.Int64N(40) + rng.Int64N(int64(1+round*4)))
 	store, err := embedded.Open("store", crashOptions(fs))
 	require.NoError(t, err, "round %d", round)
 	write(ctx, store, fmt.Sprintf("r%d", round), func(a ack) {

@@ -122,6 +122,9 @@ func Open(dir string, opts Options) (*Store, error) {
 	s.queue.wake = make(chan struct{}, 1)
 	if err := s.open(); err != nil {
 		s.space.stop()
+		if isFull(err) && !errors.Is(err, eventstore.ErrFull) {
+			err = fmt.Errorf("%w: %w", eventstore.ErrFull, err)
+		}
 		if s.db != nil {
 			err = errors.Join(err, s.db.Close())
 		}
@@ -167,8 +170,6 @@ func classifyOpen(err error, ready bool) error {
 	switch {
 	case isNewerPebble(err):
 		return fmt.Errorf("%w: %w", eventstore.ErrNewerFormat, err)
-	case isFull(err):
-		return fmt.Errorf("%w: %w", eventstore.ErrFull, err)
 	case ready && errors.Is(err, pebble.ErrDBDoesNotExist):
 		return fmt.Errorf("its log is gone: %w: %w", eventstore.ErrCorrupt, err)
 	case pebble.IsCorruptionError(err):

@@ -1,0 +1,196 @@
+package projection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parleyhq/parley/pkg/view"
+)
+
+// Reader reads what a projection has computed. It works while the projection
+// is stopped or halted as well. All methods may be called concurrently. An id
+// is that of a customer or of any profile ever seen; one that never was is
+// view.ErrNotFound.
+type Reader[D proto.Message] struct {
+	def *Customers[D]
+	gen view.Generation
+}
+
+// Found is a customer's document as it is stored.
+type Found struct {
+	// CustomerID is who the id asked for belongs to now.
+	CustomerID string
+	// Data is the document, marshalled; nil where there is none.
+	Data []byte
+}
+
+// Get returns the customer's document as it is stored.
+func (r *Reader[D]) Get(ctx context.Context, tenant, id string) (Found, error) {
+	data, err := r.gen.Get(ctx, r.def.Documents.Name, view.Key{Tenant: tenant, ID: id})
+	if err == nil {
+		return Found{CustomerID: id, Data: data}, nil
+	}
+	if !errors.Is(err, view.ErrNotFound) {
+		return Found{}, fmt.Errorf("get customer %s: %w", id, err)
+	}
+	all, err := r.GetMany(ctx, tenant, []string{id})
+	if err != nil {
+		return Found{}, err
+	}
+	if all[0].Data == nil {
+		return Found{}, fmt.Errorf("get customer %s: %w", id, view.ErrNotFound)
+	}
+	return all[0], nil
+}
+
+// Document returns the customer's document and who he is.
+func (r *Reader[D]) Document(ctx context.Context, tenant, id string) (D, string, error) {
+	doc := r.def.New()
+	found, err := r.Get(ctx, tenant, id)
+	if err != nil {
+		return doc, "", err
+	}
+	if err := proto.Unmarshal(found.Data, doc); err != nil {
+		return doc, "", fmt.Errorf("get customer %s: %w: %w", id, view.ErrCorrupt, err)
+	}
+	return doc, found.CustomerID, nil
+}
+
+// GetMany returns many documents of one state, in the order of ids; without
+// Data for those that there are not.
+func (r *Reader[D]) GetMany(ctx context.Context, tenant string, ids []string) ([]Found, error) {
+	all := make([]Found, len(ids))
+	err := r.snapshot(ctx, func(s view.Snapshot) error {
+		keys := make([]view.Key, len(ids))
+		for i, id := range ids {
+			keys[i] = view.Key{Tenant: tenant, ID: id}
+		}
+		direct, err := s.GetMany(ctx, r.def.Documents.Name, keys)
+		if err != nil {
+			return err
+		}
+		for i, data := range direct {
+			if data != nil {
+				all[i] = Found{CustomerID: ids[i], Data: data}
+				continue
+			}
+			if all[i], err = r.byAlias(ctx, s, keys[i]); err != nil && !errors.Is(err, view.ErrNotFound) {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get %d customers: %w", len(ids), err)
+	}
+	return all, nil
+}
+
+func (r *Reader[D]) byAlias(ctx context.Context, s view.Reader, key view.Key) (Found, error) {
+	customer, err := s.Get(ctx, aliasesCollection, key)
+	if err != nil {
+		return Found{}, err
+	}
+	key.ID = string(customer)
+	data, err := s.Get(ctx, r.def.Documents.Name, key)
+	if err != nil {
+		return Found{}, err
+	}
+	return Found{CustomerID: key.ID, Data: data}, nil
+}
+
+// Resolve returns the id of the customer that an id belongs to.
+func (r *Reader[D]) Resolve(ctx context.Context, tenant, id string) (string, error) {
+	found, err := r.Get(ctx, tenant, id)
+	return found.CustomerID, err
+}
+
+// Customer says who an id belongs to, with all of the customer's profiles.
+func (r *Reader[D]) Customer(ctx context.Context, tenant, id string) (Customer, error) {
+	var c Customer
+	err := r.snapshot(ctx, func(s view.Snapshot) (err error) {
+		c, err = r.customer(ctx, s, tenant, id)
+		return err
+	})
+	if err != nil {
+		return Customer{}, fmt.Errorf("get profiles of %s: %w", id, err)
+	}
+	return c, nil
+}
+
+func (r *Reader[D]) customer(ctx context.Context, s view.Reader, tenant, id string) (Customer, error) {
+	key := view.Key{Tenant: tenant, ID: id}
+	row, err := s.Load(ctx, r.def.Documents.Name, key)
+	if errors.Is(err, view.ErrNotFound) {
+		var owner []byte
+		if owner, err = s.Get(ctx, aliasesCollection, key); err == nil {
+			key.ID = string(owner)
+			row, err = s.Load(ctx, r.def.Documents.Name, key)
+		}
+	}
+	if err != nil {
+		return Customer{}, err
+	}
+	members, err := parseMembers(row.Meta, key.ID)
+	if err != nil {
+		return Customer{}, err
+	}
+	c := Customer{Tenant: tenant, ID: key.ID, Profiles: make([]string, len(members))}
+	for i := range members {
+		c.Profiles[i] = members[i].profile
+	}
+	return c, nil
+}
+
+// Query reads an ordered index over the customers' documents.
+func (r *Reader[D]) Query(ctx context.Context, q view.Query) (view.Page, error) {
+	return r.gen.Query(ctx, r.def.Documents.Name, q)
+}
+
+// Search reads a text index over the customers' documents.
+func (r *Reader[D]) Search(ctx context.Context, s view.Search) (view.Page, error) {
+	return r.gen.Search(ctx, r.def.Documents.Name, s)
+}
+
+// Scan goes over the customers' documents; an empty tenant means all.
+func (r *Reader[D]) Scan(ctx context.Context, tenant string) iter.Seq2[view.Entry, error] {
+	return r.gen.Scan(ctx, r.def.Documents.Name, tenant)
+}
+
+// Rows reads an ordered index over the rows of events.
+func (r *Reader[D]) Rows(ctx context.Context, collection string, q view.Query) (view.Page, error) {
+	return r.gen.Query(ctx, collection, q)
+}
+
+// CustomerRows reads rows of one customer's events: query makes the query from
+// who he is, in the same state, for example with a prefix for each profile.
+// Its tenant is set to the customer's.
+func (r *Reader[D]) CustomerRows(ctx context.Context, collection, tenant, id string, query func(Customer) view.Query) (Customer, view.Page, error) {
+	var c Customer
+	var page view.Page
+	err := r.snapshot(ctx, func(s view.Snapshot) (err error) {
+		if c, err = r.customer(ctx, s, tenant, id); err != nil {
+			return err
+		}
+		q := query(c)
+		q.Tenant = tenant
+		page, err = s.Query(ctx, collection, q)
+		return err
+	})
+	if err != nil {
+		return Customer{}, view.Page{}, fmt.Errorf("get %s of %s: %w", collection, id, err)
+	}
+	return c, page, nil
+}
+
+func (r *Reader[D]) snapshot(ctx context.Context, read func(view.Snapshot) error) error {
+	s, err := r.gen.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(read(s), s.Close())
+}

@@ -1,0 +1,145 @@
+package customer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/parleyhq/parley/pkg/consistency"
+	"github.com/parleyhq/parley/pkg/identity"
+	"github.com/parleyhq/parley/pkg/projection"
+	"github.com/parleyhq/parley/pkg/rawproto"
+	"github.com/parleyhq/parley/pkg/rpcerr"
+	"github.com/parleyhq/parley/pkg/tenant"
+	"github.com/parleyhq/parley/pkg/view"
+	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
+	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
+)
+
+// Server is the CustomerService over the projection's documents. Make it with
+// NewServer. Its methods may be called in process too; over gRPC, documents go
+// out as they are stored, so the gRPC server needs rawproto's codec.
+type Server struct {
+	customerv1.UnimplementedCustomerServiceServer
+
+	deps   Deps
+	reader *Reader
+	waiter consistency.Waiter
+	desc   grpc.ServiceDesc
+}
+
+// Engine is the engine of this projection, Reader its reader.
+type (
+	Engine = projection.Engine[*customerv1.Customer]
+	Reader = projection.Reader[*customerv1.Customer]
+)
+
+// Deps are what the server stands on. It closes none of them.
+type Deps struct {
+	// Log that consistency tokens are of.
+	Log consistency.Log
+	// Engine that folds Definition.
+	Engine *Engine
+	// Resolver has the rules and the secret that the recorder has.
+	Resolver *identity.Resolver
+	// Stopping is closed when the server begins to stop: watches end then. Nil
+	// for never.
+	Stopping <-chan struct{}
+	// PollInterval is how often a watch looks without having been woken.
+	// Defaults to 10 seconds.
+	PollInterval time.Duration
+	// Logger. Defaults to none.
+	Logger *slog.Logger
+}
+
+const defaultPoll = 10 * time.Second
+
+// NewServer checks the dependencies.
+func NewServer(deps Deps) (*Server, error) {
+	if deps.Log == nil || deps.Engine == nil || deps.Resolver == nil {
+		return nil, errors.New("customer server: Log, Engine and Resolver are required")
+	}
+	if deps.PollInterval <= 0 {
+		deps.PollInterval = defaultPoll
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	desc, err := describe()
+	if err != nil {
+		return nil, fmt.Errorf("customer server: %w", err)
+	}
+	return &Server{
+		deps: deps, desc: desc, reader: deps.Engine.Reader(),
+		waiter: consistency.Waiter{Log: deps.Log, Model: deps.Engine},
+	}, nil
+}
+
+// Register adds the service to a gRPC server that has rawproto.Codec.
+func (s *Server) Register(r grpc.ServiceRegistrar) { r.RegisterService(&s.desc, s) }
+
+// describe is the service with the methods that answer with stored bytes.
+func describe() (grpc.ServiceDesc, error) {
+	desc := customerv1.CustomerService_ServiceDesc
+	var err error
+	if desc, err = rawproto.Describe(desc, "GetCustomer", newMessage[customerv1.GetCustomerRequest], (*Server).getCustomer); err != nil {
+		return desc, err
+	}
+	if desc, err = rawproto.Describe(desc, "BatchGetCustomers", newMessage[customerv1.BatchGetCustomersRequest], (*Server).batchGetCustomers); err != nil {
+		return desc, err
+	}
+	return rawproto.Describe(desc, "SearchCustomers", newMessage[customerv1.SearchCustomersRequest], (*Server).searchCustomers)
+}
+
+func newMessage[M any]() *M { return new(M) }
+
+// begin is what every call does first: whose it is, and that the read model
+// contains what the token asks for.
+func (s *Server) begin(ctx context.Context, consistencyToken string) (tenantName string, err error) {
+	who, ok := tenant.From(ctx)
+	if !ok {
+		return "", rpcerr.New(codes.Unauthenticated, errorv1.Reason_REASON_BAD_CREDENTIALS, "the call names no tenant")
+	}
+	if err := s.waiter.Wait(ctx, consistencyToken); err != nil {
+		return "", err
+	}
+	return who.Tenant, nil
+}
+
+// failed is the error as it may leave the server.
+func failed(err error) error {
+	switch {
+	case errors.Is(err, view.ErrNotFound):
+		return rpcerr.New(codes.NotFound, errorv1.Reason_REASON_CUSTOMER_NOT_FOUND, "no customer has this id", rpcerr.WithCause(err))
+	case errors.Is(err, view.ErrClosed):
+		return errStopping()
+	case errors.Is(err, view.ErrInvalidCursor):
+		return invalidPageToken(err)
+	case errors.Is(err, errSpoiled), errors.Is(err, errNotOurs), errors.Is(err, view.ErrCorrupt):
+		return rpcerr.New(codes.DataLoss, errorv1.Reason_REASON_INTERNAL, "stored data is corrupt; the server's log has the rest", rpcerr.WithCause(err))
+	default:
+		return rpcerr.FromError(err)
+	}
+}
+
+func errStopping() error {
+	return rpcerr.New(codes.Unavailable, errorv1.Reason_REASON_STOPPING, "the server is stopping", rpcerr.WithRetryAfter(time.Second))
+}
+
+func invalidPageToken(cause error) error {
+	return rpcerr.New(codes.InvalidArgument, errorv1.Reason_REASON_INVALID_TOKEN,
+		"page_token was not given out for this request", rpcerr.WithCause(cause))
+}
+
+// checkID keeps from the store what no id can be.
+func checkID(field, id string) error {
+	if err := (view.Key{ID: id}).Validate(); err != nil {
+		return rpcerr.InvalidField(field, "is no id")
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+package crashtest
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/parleyhq/parley/pkg/event"
+	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/embedded"
+	"github.com/parleyhq/parley/pkg/projection"
+	"github.com/parleyhq/parley/pkg/testkit/workload"
+	"github.com/parleyhq/parley/pkg/view"
+	"github.com/parleyhq/parley/pkg/view/pebbleview"
+	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
+	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
+	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+	"github.com/parleyhq/parley/services/customer"
+	"github.com/parleyhq/parley/services/parley/internal/load"
+	"github.com/parleyhq/parley/services/parley/internal/process"
+)
+
+// rounds is how often the process is killed: PARLEY_CRASH_ROUNDS, else few.
+func rounds() int {
+	if n, err := strconv.Atoi(os.Getenv("PARLEY_CRASH_ROUNDS")); err == nil && n > 0 {
+		return n
+	}
+	return 6
+}
+
+func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d, %d rounds", seed, rounds())
+	rng := rand.New(rand.NewPCG(seed, 1))
+	source := load.NewSource(workload.Options{Seed: seed, Customers: 500})
+
+	var mu sync.Mutex
+	acknowledged := map[string]bool{}
+	var unanswered []load.Batch // sent, but the answer never came
+	for range rounds() {
+		p := process.Start(t, dir)
+		sender := load.NewSender(p.Addresses.HTTP, 4)
+		// What the crash before left without an answer is sent again, as a
+		// client does.
+		var still []load.Batch
+		for _, batch := range unanswered {
+			if sender.Send(t.Context(), batch.Body) != nil {
+				still = append(still, batch)
+				continue
+			}
+			for _, id := range batch.IDs {
+				acknowledged[id] = true
+			}
+		}
+		unanswered = still
+
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					batch := source.Next(load.Batch{})
+					err := sender.Send(ctx, batch.Body)
+					mu.Lock()
+					if err != nil {
+						unanswered = append(unanswered, batch)
+					} else {
+						for _, id := range batch.IDs {
+							acknowledged[id] = true
+						}
+					}
+					mu.Unlock()
+					if err != nil {
+						return
+					}
+				}
+			})
+		}
+		moment := time.NewTimer(time.Duration(rng.Int64N(int64(time.Second))))
+		<-moment.C
+		p.Kill()
+		cancel()
+		wg.Wait()
+		sender.Close()
+	}
+	require.NotEmpty(t, acknowledged)
+
+	// One more start brings everything in; then it stops in good order.
+	p := process.Start(t, dir)
+	waitCaughtUp(t, p)
+	stop, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	require.NoError(t, p.Stop(stop))
+	t.Logf("%d calls acknowledged", len(acknowledged))
+
+	log, err := embedded.Open(filepath.Join(dir, "log"), embedded.Options{})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, log.Close()) }()
+	checkExactlyOnce(t, log, acknowledged)
+	require.Equal(t, replayDigest(t, log), servedDigest(t, log, dir), "the served customer 360 differs from a clean replay")
+}
+
+// waitCaughtUp returns once everything that was accepted before is recorded and
+// visible: ingress is in order, so what is recorded now is behind it.
+func waitCaughtUp(t *testing.T, p *process.Process) {
+	t.Helper()
+	conn, err := grpc.NewClient(p.Addresses.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	recorded, err := interactionv1.NewInteractionServiceClient(conn).Record(ctx, &interactionv1.RecordRequest{
+		Interaction: &interactionv1.Interaction{
+			SourceId: "the last one", Channel: "in_person",
+			Identifiers: []*eventv1.Identifier{{Kind: "user_id", Value: "the-last-one"}},
+			Payload:     &eventv1.Payload{Kind: &eventv1.Payload_ActivityLogged{ActivityLogged: &eventv1.ActivityLogged{Activity: "visit"}}},
+		},
+	}, grpc.WaitForReady(true))
+	require.NoError(t, err)
+	found, err := customerv1.NewCustomerServiceClient(conn).LookupCustomer(ctx, &customerv1.LookupCustomerRequest{
+		Kind: "user_id", Value: "the-last-one", ConsistencyToken: recorded.GetConsistencyToken(),
+	})
+	require.NoError(t, err)
+	require.Len(t, found.GetMatches(), 1)
+}
+
+// checkExactlyOnce reads the whole log.
+func checkExactlyOnce(t *testing.T, log eventstore.Store, acknowledged map[string]bool) {
+	t.Helper()
+	codec := event.NewCodec()
+	calls, events := map[string]int{}, map[string]bool{}
+	var before eventstore.Position
+	for rec, err := range log.ReadAll(t.Context(), eventstore.ReadAllOptions{}) {
+		require.NoError(t, err)
+		require.Equal(t, before+1, rec.Position, "positions count the records")
+		before = rec.Position
+		require.True(t, event.IsEvent(rec), "%s at %d: nothing here may go to quarantine", rec.Type, rec.Position)
+		require.False(t, events[rec.ID.String()], "event %s twice", rec.ID)
+		events[rec.ID.String()] = true
+		ev, err := codec.Decode(rec)
+		require.NoError(t, err)
+		if ev.GetEvent().GetSource() == "web/dev" {
+			calls[ev.GetEvent().GetSourceId()]++
+		}
+	}
+	for id := range acknowledged {
+		require.Equal(t, 1, calls[id], "call %s was acknowledged", id)
+	}
+	for id, n := range calls {
+		require.Equal(t, 1, n, "call %s", id)
+	}
+}
+
+// servedDigest is that of the views that the process left behind.
+func servedDigest(t *testing.T, log eventstore.Store, dir string) view.Digest {
+	t.Helper()
+	return digest(t, log, filepath.Join(dir, "views"), func(*projection.Engine[*customerv1.Customer]) {})
+}
+
+// replayDigest is that of a fresh fold of the whole log.
+func replayDigest(t *testing.T, log eventstore.Store) view.Digest {
+	t.Helper()
+	return digest(t, log, filepath.Join(t.TempDir(), "views"), func(engine *projection.Engine[*customerv1.Customer]) {
+		head, err := log.Head(t.Context())
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- engine.Run(ctx) }()
+		require.NoError(t, engine.WaitFor(ctx, head))
+		cancel()
+		require.NoError(t, <-ended)
+	})
+}
+
+func digest(t *testing.T, log eventstore.Store, dir string, fill func(*projection.Engine[*customerv1.Customer])) view.Digest {
+	t.Helper()
+	views, err := pebbleview.Open(dir, pebbleview.Options{})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, views.Close()) }()
+	engine, err := projection.New(t.Context(), customer.Definition(), projection.Deps{Log: log, Codec: event.NewCodec(), Views: views})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, engine.Close()) }()
+	fill(engine)
+	sum, err := engine.Digest(t.Context())
+	require.NoError(t, err)
+	return sum
+}

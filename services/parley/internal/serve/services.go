@@ -1,0 +1,267 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parleyhq/parley/pkg/event"
+	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/embedded"
+	"github.com/parleyhq/parley/pkg/identity"
+	"github.com/parleyhq/parley/pkg/projection"
+	"github.com/parleyhq/parley/pkg/rawproto"
+	"github.com/parleyhq/parley/pkg/rpcerr"
+	"github.com/parleyhq/parley/pkg/server"
+	"github.com/parleyhq/parley/pkg/tenant"
+	"github.com/parleyhq/parley/pkg/view"
+	"github.com/parleyhq/parley/pkg/view/pebbleview"
+	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
+	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+	"github.com/parleyhq/parley/services/feed"
+	"github.com/parleyhq/parley/services/recorder"
+	"github.com/parleyhq/parley/services/web"
+)
+
+// anonymousSource names what is recorded over gRPC without a credential.
+const anonymousSource = "grpc"
+
+// openStorage opens the data directory with all in it but NATS.
+func (p *process) openStorage(context.Context) error {
+	var err error
+	if p.validator, err = event.NewValidator(
+		&interactionv1.Interaction{}, &interactionv1.QuarantinedBody{},
+		&customerv1.GetCustomerRequest{}, &customerv1.LookupCustomerRequest{},
+	); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	p.codec = event.NewCodec()
+	if !p.needsGRPC() && p.settings.NATS.URL != "" {
+		return nil // a gateway alone keeps nothing
+	}
+	if p.dir, err = openDataDir(p.settings.Storage.DataDir); err != nil {
+		return err
+	}
+	p.stack.Push("data directory", func(context.Context) error { return p.dir.close() })
+	if p.secret, err = p.dir.secret(p.settings.Storage.ProfileSecret, p.opts.Random); err != nil {
+		return err
+	}
+	log, err := embedded.Open(p.dir.file("log"), embedded.Options{Logger: p.log, Now: p.opts.Now})
+	if err != nil {
+		return p.dir.explain("event store", err)
+	}
+	p.stack.Push("event store", func(context.Context) error { return log.Close() })
+	p.running.log = log
+	return nil
+}
+
+// resolver knows who is who.
+func (p *process) resolver() (*identity.Resolver, error) {
+	rules := identity.DefaultRules()
+	rules.DefaultRegion = p.settings.Storage.DefaultRegion
+	r, err := identity.NewResolver(rules, p.secret)
+	if err != nil {
+		return nil, fmt.Errorf("identity rules: %w", err)
+	}
+	return r, nil
+}
+
+// serveGRPC starts the services that answer over gRPC.
+func (p *process) serveGRPC(ctx context.Context) error {
+	if !p.needsGRPC() {
+		return nil
+	}
+	keys, err := p.settings.Access.Keys()
+	if err != nil {
+		return wrapFlag("api-keys", err)
+	}
+	tlsConfig, err := p.settings.Access.grpcTLS().Config(p.opts.Now)
+	if err != nil {
+		return err
+	}
+	p.grpc, err = server.NewGRPC(server.GRPCConfig{
+		Logger: p.log, Registry: p.registry, Keys: keys, TLS: tlsConfig, Codec: rawproto.Codec(), Check: p.check,
+		Anonymous: tenant.Identity{Tenant: DefaultTenant, Source: anonymousSource, Scopes: tenant.All},
+		// A batch is refused interaction by interaction, so the intake checks by itself.
+		SelfValidating: []string{interactionv1.InteractionService_Record_FullMethodName, interactionv1.InteractionService_RecordBatch_FullMethodName},
+	})
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	resolver, err := p.resolver()
+	if err != nil {
+		return err
+	}
+	views, err := p.openViews()
+	if err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		name  string
+		start func() error
+	}{
+		{Recorder, func() error { return p.startRecorder(resolver) }},
+		{Customer, func() error { return p.startCustomer(ctx, views, resolver) }},
+		{Feed, func() error { return p.startFeed(ctx, views) }},
+	} {
+		if !p.has(s.name) {
+			continue
+		}
+		if err := s.start(); err != nil {
+			return fmt.Errorf("start the %s: %w", s.name, err)
+		}
+	}
+	p.loops.serve(p.listeners["grpc-listen"], p.grpc.Serve)
+	p.stack.Push("gRPC", func(ctx context.Context) error {
+		p.grpc.Stop(ctx)
+		return nil
+	})
+	return nil
+}
+
+func (p *process) openViews() (view.Store, error) {
+	views, err := pebbleview.Open(p.dir.file("views"), pebbleview.Options{Logger: p.log, Now: p.opts.Now})
+	if err != nil {
+		return nil, p.dir.explain("read models", err)
+	}
+	p.stack.Push("views", func(context.Context) error { return views.Close() })
+	p.ready.Add("views", func(context.Context) error { return views.Failed() })
+	return views, nil
+}
+
+// check gives the violations of a request as the wire names them.
+func (p *process) check(m proto.Message) []rpcerr.Violation {
+	found := p.validator.Check(m)
+	if len(found) == 0 {
+		return nil
+	}
+	out := make([]rpcerr.Violation, len(found))
+	for i, v := range found {
+		out[i] = rpcerr.Violation(v)
+	}
+	return out
+}
+
+func (p *process) startRecorder(resolver *identity.Resolver) error {
+	r, err := recorder.New(recorder.Deps{
+		Log: p.running.log, Bus: p.running.bus, Codec: p.codec, Validator: p.validator, Resolver: resolver,
+		IndexDir: p.dir.file("recorder"), Now: p.opts.Now, Logger: p.log, Metrics: p.registry,
+	})
+	if err != nil {
+		return err
+	}
+	intake, err := recorder.NewIntake(recorder.IntakeDeps{Publisher: p.running.bus.Publisher(), Validator: p.validator, Now: p.opts.Now})
+	if err != nil {
+		return err
+	}
+	interactionv1.RegisterInteractionServiceServer(p.grpc.Registrar(tenant.Record), intake)
+	p.loops.run(&p.stack, "recorder", r.Run)
+	p.ready.Add(Recorder, func(context.Context) error { return r.Healthy() })
+	return nil
+}
+
+func (p *process) startFeed(ctx context.Context, views view.Store) error {
+	index, err := feed.OpenIndex(ctx, feed.IndexDeps{Log: p.running.log, Views: views, Logger: p.log})
+	if err != nil {
+		return p.dir.explain("read model feed", err)
+	}
+	p.stack.Push("feed index", func(context.Context) error { return index.Close() })
+	service, err := feed.NewServer(feed.Deps{
+		Log: p.running.log, Codec: p.codec, Index: index, Stopping: p.grpc.Stopping(), Now: p.opts.Now, Logger: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	service.Register(p.grpc.Registrar(tenant.Read))
+	p.project(Feed, index)
+	return nil
+}
+
+// project runs a projection. One that halts at an event goes on answering with
+// what it has, and says so in its readiness; any other failure ends the process.
+func (p *process) project(name string, one projection.Projection) {
+	p.running.projections = append(p.running.projections, one)
+	p.loops.run(&p.stack, name+" projection", func(ctx context.Context) error {
+		err := one.Run(ctx)
+		if halted, ok := errors.AsType[*projection.FoldError](err); ok {
+			p.log.Error("projection halted", "projection", one.Name(), "error", halted)
+			return nil
+		}
+		return err
+	})
+	p.ready.Add(name, func(context.Context) error {
+		switch status := one.Status(); status.State {
+		case projection.CatchingUp, projection.Live:
+			return nil
+		case projection.Stopped, projection.Retrying, projection.Halted:
+			if status.Err != nil {
+				return fmt.Errorf("%s: %w", status.State, status.Err)
+			}
+			return errors.New(status.State.String())
+		default:
+			return errors.New(status.State.String())
+		}
+	})
+}
+
+// serveWeb starts the tracking API.
+func (p *process) serveWeb(context.Context) error {
+	if !p.has(WebEntry) {
+		return nil
+	}
+	keys, err := p.settings.Access.writeKeys()
+	if err != nil {
+		return wrapFlag("write-keys", err)
+	}
+	proxies, err := p.settings.Web.proxies()
+	if err != nil {
+		return err
+	}
+	tlsConfig, err := p.settings.Access.httpTLS().Config(p.opts.Now)
+	if err != nil {
+		return err
+	}
+	w := p.settings.Web
+	gateway, err := web.New(web.Config{
+		PublicURL: w.PublicURL, AllowedOrigins: w.AllowedOrigins, TrustedProxies: proxies, IgnoredReferrers: w.IgnoredReferrers,
+		LinkSecret: w.LinkSecret, EventsPerSecond: w.EventsPerSecond,
+	}, web.Deps{
+		Publisher: p.running.bus.Publisher(), Keys: keys, Validator: p.validator, Now: p.opts.Now, Logger: p.log, Registerer: p.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("--http-…: %w", err)
+	}
+	p.http = server.NewHTTP(gateway.Handler(), p.log, tlsConfig)
+	p.loops.serve(p.listeners["http-listen"], p.http.Serve)
+	p.stack.Push("HTTP", p.http.Stop)
+	return nil
+}
+
+// serveAdmin starts the surface for the inside.
+func (p *process) serveAdmin(context.Context) error {
+	keys, err := p.settings.Access.Keys()
+	if err != nil {
+		return wrapFlag("api-keys", err)
+	}
+	tlsConfig, err := p.settings.Access.httpTLS().Config(p.opts.Now)
+	if err != nil {
+		return err
+	}
+	admin := server.NewHTTP(server.NewAdmin(server.AdminConfig{
+		Logger: p.log, Metrics: p.registry, Readiness: &p.ready, Keys: keys,
+	}), p.log, tlsConfig)
+	if p.running.log != nil {
+		p.ready.Add("event store", func(ctx context.Context) error {
+			_, err := p.running.log.Head(ctx)
+			if errors.Is(err, eventstore.ErrClosed) {
+				return nil // the process is stopping, and says so itself
+			}
+			return err
+		})
+	}
+	p.loops.serve(p.listeners["admin-listen"], admin.Serve)
+	p.stack.Push("admin HTTP", admin.Stop)
+	return nil
+}

@@ -1,0 +1,174 @@
+package serve_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"github.com/parleyhq/parley/pkg/config"
+	"github.com/parleyhq/parley/pkg/credential"
+	"github.com/parleyhq/parley/services/parley/internal/serve"
+)
+
+// texts gives every setting a value that is not its default.
+var texts = map[string]string{
+	"data-dir": "/var/lib/parley", "event-store": "esdb://one", "views": "postgres://two", "profile-secret": "0123456789abcdef", "default-region": "AT",
+	"grpc-listen": "127.0.0.2:1", "http-listen": "127.0.0.2:2", "admin-listen": "127.0.0.2:3", "nats-listen": "127.0.0.2:4",
+	"api-keys":      "name=shop,hash=sha256:ab,tenant=acme,source=shop,scopes=record+read;name=ops,hash=sha256:cd,tenant=acme,scopes=ops",
+	"write-keys":    "key=k1,tenant=acme,source=site,region=AT,currency=EUR,rate=50",
+	"grpc-tls-cert": "g.pem", "grpc-tls-key": "gk.pem", "http-tls-cert": "h.pem", "http-tls-key": "hk.pem", "allow-plain-text": "true",
+	"nats": "nats://three", "nats-credentials": "c.creds", "nats-user": "u", "nats-password": "p", "nats-token": "t",
+	"nats-tls-ca": "ca.pem", "nats-tls-cert": "n.pem", "nats-tls-key": "nk.pem", "nats-replicas": "3", "ingress-max-bytes": "2GiB",
+	"http-public-url": "https://t.example.com", "http-allowed-origins": "https://a.example,https://b.example", "http-trusted-proxies": "10.0.0.0/8",
+	"http-ignored-referrers": "pay.example", "http-link-secret": "fedcba9876543210", "http-events-per-second": "12.5",
+	"ready-file": "/run/parley.json", "log-format": "json", "log-level": "debug", "stop-timeout": "7s", "drain-delay": "3s",
+}
+
+func TestFlagsEnvironmentAndFileAreEqual(t *testing.T) {
+	t.Parallel()
+	load := func(file string, environ, args []string) serve.Settings {
+		s := serve.DefaultSettings()
+		l, err := config.New(&s)
+		require.NoError(t, err)
+		flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+		l.Bind(flags)
+		if file != "" {
+			name := filepath.Join(t.TempDir(), "parley.yaml")
+			require.NoError(t, os.WriteFile(name, []byte(file), 0o600))
+			args = append(args, "--config", name)
+		}
+		require.NoError(t, flags.Parse(args))
+		require.NoError(t, l.Load(environ))
+		return s
+	}
+	s := serve.DefaultSettings()
+	l, err := config.New(&s)
+	require.NoError(t, err)
+	var environ, args []string
+	var file strings.Builder
+	for _, name := range l.Names() {
+		require.Contains(t, texts, name, "every setting is in this test")
+		environ = append(environ, config.EnvName(name)+"="+texts[name])
+		args = append(args, "--"+name+"="+texts[name])
+		fmt.Fprintf(&file, "%s: %q\n", name, texts[name])
+	}
+	require.Len(t, l.Names(), len(texts))
+
+	byFlags, byEnv, byFile := load("", nil, args), load("", environ, nil), load(file.String(), nil, nil)
+	require.Empty(t, cmp.Diff(byFlags, byEnv))
+	require.Empty(t, cmp.Diff(byFlags, byFile))
+	require.Equal(t, 7*time.Second, byFlags.Process.StopTimeout)
+	require.Equal(t, []string{"record", "read"}, byFlags.Access.APIKeys[0].Scopes)
+	require.InDelta(t, 50, byFlags.Access.WriteKeys[0].Rate, 0)
+	require.NotEqual(t, serve.DefaultSettings(), byFlags)
+
+	var out bytes.Buffer
+	s = byFlags
+	l, err = config.New(&s)
+	require.NoError(t, err)
+	require.NoError(t, l.Write(&out))
+	for _, secret := range []string{"0123456789abcdef", "fedcba9876543210"} {
+		require.NotContains(t, out.String(), secret)
+		require.NotContains(t, fmt.Sprintf("%+v", byFlags), secret)
+	}
+}
+
+func TestDefaultsStartAndNameThePorts(t *testing.T) {
+	t.Parallel()
+	s := serve.DefaultSettings()
+	require.NoError(t, s.Check(nil))
+	require.Equal(t, serve.Listen{GRPC: "127.0.0.1:7300", HTTP: "127.0.0.1:7380", Admin: "127.0.0.1:7390", NATS: "127.0.0.1:4222"}, s.Listen)
+	require.Equal(t, "./parley-data", s.Storage.DataDir)
+	require.Equal(t, []serve.WriteKey{{Key: "dev", Tenant: "default", Source: "dev"}}, s.Access.WriteKeys)
+}
+
+func TestExposure(t *testing.T) {
+	t.Parallel()
+	keys := []serve.APIKey{{Name: "a", Hash: credential.Hash("a"), Tenant: "default", Scopes: []string{"read"}}}
+	own := []serve.WriteKey{{Key: "site-1", Tenant: "default", Source: "site"}}
+	for name, tc := range map[string]struct {
+		change func(*serve.Settings)
+		want   []string // nothing for allowed
+	}{
+		"grpc bare":          {func(s *serve.Settings) { s.Listen.GRPC = "0.0.0.0:7300" }, []string{"--grpc-listen 0.0.0.0:7300", "--api-keys", "parley key new"}},
+		"grpc no host":       {func(s *serve.Settings) { s.Listen.GRPC = ":7300" }, []string{"--grpc-listen :7300"}},
+		"grpc key, no TLS":   {func(s *serve.Settings) { s.Listen.GRPC = "[::]:7300"; s.Access.APIKeys = keys }, []string{"--grpc-tls-cert", "--allow-plain-text"}},
+		"grpc key and TLS":   {func(s *serve.Settings) { s.Listen.GRPC = ":1"; s.Access.APIKeys = keys; s.Access.GRPCTLSCert = "c" }, nil},
+		"grpc key and proxy": {func(s *serve.Settings) { s.Listen.GRPC = ":1"; s.Access.APIKeys = keys; s.Access.AllowPlainText = true }, nil},
+		"http with dev":      {func(s *serve.Settings) { s.Listen.HTTP = ":80"; s.Access.AllowPlainText = true }, []string{"--http-listen :80", "--write-keys"}},
+		"http own":           {func(s *serve.Settings) { s.Listen.HTTP = ":80"; s.Access.WriteKeys = own; s.Access.HTTPTLSCert = "c" }, nil},
+		"admin":              {func(s *serve.Settings) { s.Listen.Admin = "10.0.0.1:1" }, []string{"--admin-listen 10.0.0.1:1"}},
+		"nats":               {func(s *serve.Settings) { s.Listen.NATS = ":4222"; s.Access.AllowPlainText = true }, []string{"--nats-listen :4222", "--nats-token"}},
+		"nats with token":    {func(s *serve.Settings) { s.Listen.NATS = ":4222"; s.NATS.Token = "t"; s.Access.AllowPlainText = true }, nil},
+		"nats external":      {func(s *serve.Settings) { s.Listen.NATS = ":4222"; s.NATS.URL = "nats://n:4222" }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve.DefaultSettings()
+			tc.change(&s)
+			err := s.Check(nil)
+			if len(tc.want) == 0 {
+				require.NoError(t, err)
+				return
+			}
+			var exposed *serve.ExposedError
+			require.ErrorAs(t, err, &exposed)
+			require.ErrorContains(t, err, "listens on loopback only")
+			for _, want := range tc.want {
+				require.ErrorContains(t, err, want)
+			}
+		})
+	}
+}
+
+func TestCheckNamesTheFlag(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		change   func(*serve.Settings)
+		services []string
+		want     string
+	}{
+		"event store": {change: func(s *serve.Settings) { s.Storage.EventStore = "esdb://x" }, want: "--event-store: EventStoreDB is not offered by this build; leave the setting out"},
+		"odd store":   {change: func(s *serve.Settings) { s.Storage.EventStore = "sqlite" }, want: "--event-store sqlite: want embedded"},
+		"views":       {change: func(s *serve.Settings) { s.Storage.Views = "postgres://x" }, want: "--views: Postgres is not offered by this build"},
+		"address":     {change: func(s *serve.Settings) { s.Listen.HTTP = "80" }, want: "--http-listen 80: want host:port"},
+		"key":         {change: func(s *serve.Settings) { s.Access.APIKeys = []serve.APIKey{{Name: "x"}} }, want: "--api-keys: API key 1"},
+		"write key":   {change: func(s *serve.Settings) { s.Access.WriteKeys[0].Tenant = "No" }, want: "--write-keys"},
+		"same key": {change: func(s *serve.Settings) {
+			s.Access.WriteKeys = append(s.Access.WriteKeys, serve.WriteKey{Key: "dev", Tenant: "default", Source: "b"})
+		}, want: "same write key"},
+		"proxies":     {change: func(s *serve.Settings) { s.Web.TrustedProxies = []string{"x"} }, want: "--http-trusted-proxies x"},
+		"log level":   {change: func(s *serve.Settings) { s.Process.LogLevel = "loud" }, want: "--log-level loud"},
+		"log format":  {change: func(s *serve.Settings) { s.Process.LogFormat = "xml" }, want: "--log-format xml"},
+		"secret":      {change: func(s *serve.Settings) { s.Storage.ProfileSecret = "short" }, want: "--profile-secret: want at least"},
+		"link secret": {change: func(s *serve.Settings) { s.Web.LinkSecret = "short" }, want: "--http-link-secret"},
+		"data dir":    {change: func(s *serve.Settings) { s.Storage.DataDir = "" }, want: "--data-dir"},
+		"timeout":     {change: func(s *serve.Settings) { s.Process.StopTimeout = 0 }, want: "--stop-timeout"},
+		"no service":  {services: []string{"mail"}, want: `no service "mail"; there are recorder, customer, feed, web`},
+		"apart":       {services: []string{"customer"}, want: "the embedded event store, NATS and views belong to one process"},
+		"web apart":   {services: []string{"web"}, want: "--nats"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve.DefaultSettings()
+			if tc.change != nil {
+				tc.change(&s)
+			}
+			require.ErrorContains(t, s.Check(tc.services), tc.want)
+		})
+	}
+	s := serve.DefaultSettings()
+	require.NoError(t, s.Check([]string{"recorder", "customer", "feed"}))
+	s.NATS.URL = "nats://other:4222"
+	require.NoError(t, s.Check([]string{"web"}))
+	s.Storage.Views = "postgresql://x"
+	require.ErrorIs(t, s.Check(nil), serve.ErrUnsupported)
+}

@@ -1,0 +1,29 @@
+// Command parley is Parley: all services in one binary, and the command line.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/parleyhq/parley/services/parley/internal/cli"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	// The first signal asks to stop; from then on a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	app := &cli.App{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ(),
+		Now: time.Now, Location: time.Local, Random: rand.Reader, Terminal: term.IsTerminal(int(os.Stderr.Fd())),
+	}
+	return app.Run(ctx, os.Args[1:])
+}

@@ -1,0 +1,94 @@
+package recorder
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/parleyhq/parley/pkg/bus"
+	"github.com/parleyhq/parley/pkg/event"
+	"github.com/parleyhq/parley/pkg/eventstore"
+	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+)
+
+// answer tells whoever waits for it what became of each message of which all
+// items are done, from the message at answered on, and says how many messages that
+// makes. Nobody's waiting holds the recording up: what cannot be answered is
+// logged, the producer asks again by repeating.
+func (r *Recorder) answer(ctx context.Context, batch []bus.Message, items []item, ends []int, answered, done int) int {
+	for ; answered < len(batch) && ends[answered] <= done; answered++ {
+		m := &batch[answered]
+		if m.ReplyTo == "" {
+			continue
+		}
+		begin := 0
+		if answered > 0 {
+			begin = ends[answered-1]
+		}
+		reply, err := r.reply(ctx, items[begin:ends[answered]])
+		if err == nil {
+			err = r.deps.Bus.Reply(m.ReplyTo, reply)
+		}
+		if err != nil {
+			r.log.Warn("a producer got no answer", "tenant", m.Tenant, "error", err)
+		}
+	}
+	return answered
+}
+
+func (r *Recorder) reply(ctx context.Context, items []item) (*interactionv1.IngressReply, error) {
+	reply := &interactionv1.IngressReply{LogId: r.deps.Log.LogID().String(), Position: uint64(r.index.position)}
+	for i := range items {
+		it := &items[i]
+		if it.body != nil {
+			continue
+		}
+		if err := r.locate(ctx, it); err != nil {
+			return nil, err
+		}
+		result := &interactionv1.RecordResult{Outcome: it.outcome, Stream: it.stream, Position: uint64(it.position)}
+		if it.ev != nil {
+			result.EventId = it.ev.GetId()
+		}
+		if it.reject != nil {
+			result.Reason = reasonText(it.reject)
+		}
+		reply.Results = append(reply.Results, result)
+	}
+	return reply, nil
+}
+
+// locate finds where an item stands in the log: its position, where it was only
+// expected, and the stream of a duplicate.
+func (r *Recorder) locate(ctx context.Context, it *item) error {
+	if it.outcome == interactionv1.RecordOutcome_RECORD_OUTCOME_QUARANTINED {
+		if !it.known {
+			it.position = r.index.position // behind it, whatever its own is
+		}
+		return nil
+	}
+	if !it.known {
+		e, found, err := r.index.event(eventKey{it.tenant, it.id})
+		if err != nil {
+			return err
+		}
+		if !found {
+			return fmt.Errorf("event %s is not in the index", it.id)
+		}
+		it.position, it.known = e.position, true
+	}
+	if it.stream != "" {
+		return nil
+	}
+	for rec, err := range r.deps.Log.ReadAll(ctx, eventstore.ReadAllOptions{From: it.position - 1, Limit: 1}) {
+		if err != nil {
+			return fmt.Errorf("read position %d: %w", it.position, err)
+		}
+		if rec.ID == it.id && event.TenantOf(rec.Stream) == it.tenant {
+			it.stream = rec.Stream
+		}
+	}
+	return nil
+}
+
+// reasonText puts the code before the reason, for programs and for people.
+func reasonText(r *rejection) string { return r.code + ": " + fit(r.reason, maxReasonBytes) }

@@ -1,0 +1,98 @@
+package recorder
+
+import (
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parleyhq/parley/pkg/bus"
+	"github.com/parleyhq/parley/pkg/eventstore/embedded"
+	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
+)
+
+const (
+	benchEvents     = 200_000
+	benchPerMessage = 20
+)
+
+func benchMessages(b *testing.B, g *rig, events []*eventv1.Event) []bus.Message {
+	b.Helper()
+	var messages []bus.Message
+	for i := 0; i+benchPerMessage <= len(events); i += benchPerMessage {
+		m := g.message("acme", events[i:i+benchPerMessage]...)
+		m.ReplyTo = ""
+		messages = append(messages, m)
+	}
+	return messages
+}
+
+func benchLog(b *testing.B) *embedded.Store {
+	b.Helper()
+	s, err := embedded.Open(b.TempDir(), embedded.Options{})
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, s.Close()) })
+	return s
+}
+
+// BenchmarkCheck does what needs no log: decode, check, normalise.
+func BenchmarkCheck(b *testing.B) {
+	g := newRig(b, openLog(b))
+	messages := benchMessages(b, g, sessions(20_000, 2000))
+	b.ReportAllocs()
+	i := 0
+	var items []item
+	for b.Loop() {
+		items = g.checker.items(items[:0], &messages[i%len(messages)])
+		i++
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(i*benchPerMessage), "ns/event")
+}
+
+// BenchmarkRecord records messages of 20 events, 50 at a time, from the bytes
+// on the bus to the index's commit, into a store on the disk.
+func BenchmarkRecord(b *testing.B) {
+	events := sessions(benchEvents, 10_000)
+	g := newRig(b, benchLog(b))
+	messages := benchMessages(b, g, events)
+	const batch = 50
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		at := n * batch % len(messages)
+		if n > 0 && at == 0 {
+			// The same ids again would be duplicates.
+			b.StopTimer()
+			g = newRig(b, benchLog(b))
+			b.StartTimer()
+		}
+		require.NoError(b, g.handle(b.Context(), messages[at:at+batch]))
+		n++
+	}
+	perOp := float64(batch * benchPerMessage)
+	b.ReportMetric(perOp*float64(n)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(b.Elapsed().Seconds()*1e9/perOp/float64(n), "ns/event")
+}
+
+// BenchmarkCatchUp makes the index anew from a log of interactions and what was
+// decided about identities.
+func BenchmarkCatchUp(b *testing.B) {
+	g := newRig(b, benchLog(b))
+	messages := benchMessages(b, g, sessions(benchEvents, 10_000))
+	const batch = 200
+	for i := 0; i < len(messages); i += batch {
+		require.NoError(b, g.handle(b.Context(), messages[i:i+batch]))
+	}
+	head, err := g.store.Head(b.Context())
+	require.NoError(b, err)
+	n := 0
+	for b.Loop() {
+		x, err := openIndex(b.Context(), g.options(filepath.Join(b.TempDir(), strconv.Itoa(n))), g.store)
+		require.NoError(b, err)
+		require.NoError(b, g.catcher.catchUp(b.Context(), x))
+		require.NoError(b, x.close())
+		n++
+	}
+	b.ReportMetric(float64(head)*float64(n)/b.Elapsed().Seconds(), "records/s")
+}

@@ -1,0 +1,114 @@
+package recorder
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/parleyhq/parley/pkg/identity"
+)
+
+var (
+	_ identity.State  = (*index)(nil)
+	_ identity.Writer = graphWriter{}
+)
+
+func (x *index) setName(space byte, tenant, name string) {
+	x.key = append(x.key[:0], space)
+	x.key = append(append(x.key, tenant...), 0)
+	x.key = append(x.key, name...)
+}
+
+func (x *index) setPair(tenant string, pair identity.Pair) {
+	x.key = append(x.key[:0], 'g')
+	x.key = append(append(x.key, tenant...), 0)
+	x.key = binary.AppendUvarint(x.key, uint64(len(pair.A)))
+	x.key = append(append(x.key, pair.A...), pair.B...)
+}
+
+// Profile implements identity.State.
+func (x *index) Profile(tenant, id string) (identity.Profile, bool, error) {
+	k := nameKey{tenant, id}
+	if p, ok := x.recentProfiles.Get(k); ok {
+		return p, true, nil
+	}
+	x.setName('p', tenant, id)
+	var p identity.Profile
+	found, err := x.get(p.UnmarshalBinary)
+	if found && err == nil {
+		x.recentProfiles.Put(k, p)
+	}
+	return p, found, err
+}
+
+// Customer implements identity.State.
+func (x *index) Customer(tenant, id string) (identity.Customer, bool, error) {
+	x.setName('k', tenant, id)
+	var c identity.Customer
+	found, err := x.get(c.UnmarshalBinary)
+	return c, found, err
+}
+
+// Edge implements identity.State.
+func (x *index) Edge(tenant string, pair identity.Pair) (identity.Edge, bool, error) {
+	k := pairKey{tenant, pair}
+	if e, ok := x.recentEdges.Get(k); ok {
+		return e, true, nil
+	}
+	x.setPair(tenant, pair)
+	var e identity.Edge
+	found, err := x.get(e.UnmarshalBinary)
+	if found && err == nil {
+		x.recentEdges.Put(k, e)
+	}
+	return e, found, err
+}
+
+// graphWriter puts what the graph has changed into a batch.
+type graphWriter struct {
+	x *index
+	b *pebble.Batch
+}
+
+// set writes what fill appends under the key that was set.
+func (w graphWriter) set(fill func([]byte) ([]byte, error)) error {
+	value, err := fill(w.x.value[:0])
+	if err != nil {
+		return fmt.Errorf("encode for the index: %w", err)
+	}
+	w.x.value = value
+	if err := w.b.Set(w.x.key, value, nil); err != nil {
+		return fmt.Errorf("write to the index: %w", err)
+	}
+	return nil
+}
+
+// PutProfile implements identity.Writer.
+func (w graphWriter) PutProfile(tenant, id string, p identity.Profile) error {
+	w.x.setName('p', tenant, id)
+	w.x.recentProfiles.Put(nameKey{tenant, id}, p)
+	return w.set(p.AppendBinary)
+}
+
+// PutCustomer implements identity.Writer.
+func (w graphWriter) PutCustomer(tenant, id string, c identity.Customer) error {
+	w.x.setName('k', tenant, id)
+	return w.set(c.AppendBinary)
+}
+
+// DeleteCustomer implements identity.Writer.
+func (w graphWriter) DeleteCustomer(tenant, id string) error {
+	w.x.setName('k', tenant, id)
+	if err := w.b.Delete(w.x.key, nil); err != nil {
+		return fmt.Errorf("delete from the index: %w", err)
+	}
+	return nil
+}
+
+// PutEdge implements identity.Writer.
+func (w graphWriter) PutEdge(tenant string, pair identity.Pair, e identity.Edge) error {
+	w.x.setPair(tenant, pair)
+	w.x.recentEdges.Put(pairKey{tenant, pair}, e)
+	return w.set(e.AppendBinary)
+}

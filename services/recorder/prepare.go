@@ -1,0 +1,472 @@
+package recorder
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/parleyhq/parley/pkg/bus"
+	"github.com/parleyhq/parley/pkg/event"
+	"github.com/parleyhq/parley/pkg/event/cloudevents"
+	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/identity"
+	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
+	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+)
+
+// item is one thing to record: an event, or a body for quarantine, and what
+// became of it.
+type item struct {
+	// tenant whose it is, by the subject that it came on.
+	tenant string
+	// raw is the event as it came, for quarantine.
+	raw      []byte
+	media    string
+	received time.Time
+
+	// ev is the event, checked and stamped, and id its id.
+	ev *eventv1.Event
+	id uuid.UUID
+	// conversation as its source gave it.
+	conversation string
+	// body is set where a gateway already put it into quarantine; it counts
+	// for no result.
+	body *interactionv1.QuarantinedBody
+	// reject says why an event goes to quarantine.
+	reject *rejection
+
+	outcome  interactionv1.RecordOutcome
+	stream   string
+	position eventstore.Position
+	known    bool // position is of the log, not expected
+}
+
+// rejection is why something cannot be recorded. Code is for programs and
+// bounded in number, reason for people.
+type rejection struct{ code, reason string }
+
+// The codes of what goes to quarantine here.
+const (
+	codeUndecodable    = "undecodable"
+	codeNotCloudEvent  = "not_cloudevent"
+	codeTenantMismatch = "tenant_mismatch"
+	codeReserved       = "reserved"
+	codeInvalidEvent   = "invalid_event"
+	codeInvalidBody    = "invalid_quarantine"
+	codeNewerSchema    = "newer_schema"
+	codeInconsistent   = "inconsistent"
+	codeContentDiffers = "content_differs"
+	codeStoreRefused   = "store_refused"
+	codePanic          = "defect"
+)
+
+const (
+	mediaEvent      = "application/protobuf; messageType=parley.event.v1.Event"
+	mediaBatch      = "application/protobuf; messageType=parley.interaction.v1.IngressBatch"
+	mediaQuarantine = "application/protobuf; messageType=parley.interaction.v1.QuarantinedBody"
+	mediaUnknown    = "application/octet-stream"
+)
+
+// TenantUnknown is the tenant in whose quarantine messages go that name no
+// tenant. No customer of Parley's may be called that.
+const TenantUnknown = "quarantine"
+
+// reservedChannels are those whose streams are written by commands, or would
+// read like them. Interactions of them would speak with another's voice.
+var reservedChannels = map[string]bool{"identity": true, "quarantine": true, "ticket": true, "customer": true, "config": true}
+
+// checker does what needs no log: a pure function of the message.
+type checker struct {
+	validator *event.Validator
+	resolver  *identity.Resolver
+	metrics   *metrics
+	log       *slog.Logger
+}
+
+// items takes a message apart. Whatever it holds, nothing gets lost: what
+// cannot be read becomes an item for quarantine.
+func (c *checker) items(dst []item, m *bus.Message) []item {
+	tenant := m.Tenant
+	if !event.ValidTenant(tenant) || tenant == TenantUnknown {
+		return append(dst, c.unreadable(m, TenantUnknown, mediaUnknown, codeUndecodable, "the subject "+clip(m.Subject)+" names no tenant and channel"))
+	}
+	if first(m.Header[bus.HeaderType]) == bus.TypeIngressBatch {
+		return c.batch(dst, m, tenant, m.Data)
+	}
+	ce, err := cloudevents.FromNATS(m.Header, m.Data)
+	if err != nil {
+		return append(dst, c.unreadable(m, tenant, mediaUnknown, codeNotCloudEvent, err.Error()))
+	}
+	if ce.Type == bus.TypeIngressBatch {
+		return c.batch(dst, m, tenant, ce.Data)
+	}
+	ev, err := cloudevents.ToEvent(ce, tenant, "", m.Published)
+	if err != nil {
+		return append(dst, c.unreadable(m, tenant, ce.DataContentType, codeUndecodable, err.Error()))
+	}
+	raw, err := proto.Marshal(ev)
+	if err != nil {
+		return append(dst, c.unreadable(m, tenant, ce.DataContentType, codeUndecodable, err.Error()))
+	}
+	it := item{tenant: tenant, raw: raw, media: mediaEvent, received: m.Published, ev: ev}
+	c.check(&it)
+	return append(dst, it)
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+func (c *checker) unreadable(m *bus.Message, tenant, media, code, reason string) item {
+	return item{tenant: tenant, raw: m.Data, media: media, received: m.Published, reject: &rejection{code, reason}}
+}
+
+// Field numbers of IngressBatch.
+const (
+	fieldEvents      protowire.Number = 1
+	fieldQuarantined protowire.Number = 2
+)
+
+// batch takes an IngressBatch apart by field, so that one event that cannot be
+// read does not take the others with it.
+func (c *checker) batch(dst []item, m *bus.Message, tenant string, data []byte) []item {
+	begin := len(dst)
+	for len(data) > 0 {
+		number, wire, n := protowire.ConsumeTag(data)
+		var value []byte
+		if n >= 0 {
+			data = data[n:]
+			if wire == protowire.BytesType {
+				value, n = protowire.ConsumeBytes(data)
+			} else {
+				n = protowire.ConsumeFieldValue(number, wire, data)
+			}
+		}
+		if n < 0 {
+			// Nothing behind this place can be found; what came before is intact.
+			return append(dst, c.unreadable(m, tenant, mediaBatch, codeUndecodable,
+				fmt.Sprintf("the batch breaks off behind %d items", len(dst)-begin)))
+		}
+		data = data[n:]
+		if wire != protowire.BytesType {
+			continue
+		}
+		switch number {
+		case fieldEvents:
+			it := item{tenant: tenant, raw: value, media: mediaEvent, received: m.Published, ev: &eventv1.Event{}}
+			if err := proto.Unmarshal(value, it.ev); err != nil {
+				it.reject = &rejection{codeUndecodable, "no Event: " + err.Error()}
+			} else {
+				c.check(&it)
+			}
+			dst = append(dst, it)
+		case fieldQuarantined:
+			dst = append(dst, c.quarantined(m, tenant, value))
+		default:
+		}
+	}
+	return dst
+}
+
+func (c *checker) quarantined(m *bus.Message, tenant string, value []byte) item {
+	it := item{tenant: tenant, raw: value, media: mediaQuarantine, received: m.Published, body: &interactionv1.QuarantinedBody{}}
+	if err := proto.Unmarshal(value, it.body); err != nil {
+		it.reject = &rejection{codeUndecodable, "no QuarantinedBody: " + err.Error()}
+		return it
+	}
+	if it.body.GetTenant() == "" {
+		it.body.Tenant = tenant
+	}
+	if it.body.GetTenant() != tenant {
+		it.reject = &rejection{codeTenantMismatch, "the body is of another tenant than the subject"}
+		return it
+	}
+	if v := c.validator.Check(it.body); len(v) > 0 {
+		it.reject = &rejection{codeInvalidBody, describe(v)}
+		return it
+	}
+	it.id = uuid.MustParse(it.body.GetId()) // the validator has seen that it is one
+	return it
+}
+
+// check does to an event all that needs no log. A panic is the event's fault
+// as far as the others are concerned.
+func (c *checker) check(it *item) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("an event cannot be checked", "tenant", it.tenant, "panic", fmt.Sprint(p))
+			it.reject = &rejection{codePanic, "a defect of Parley: checking it panics"}
+		}
+	}()
+	it.reject = c.checkEvent(it)
+}
+
+func (c *checker) checkEvent(it *item) *rejection {
+	ev := it.ev
+	if ev.GetTenant() == "" {
+		ev.Tenant = it.tenant
+	}
+	if ev.GetTenant() != it.tenant {
+		return &rejection{codeTenantMismatch, "the event is of another tenant than the subject"}
+	}
+	id, err := uuid.Parse(ev.GetId())
+	if err != nil || id == uuid.Nil {
+		return &rejection{codeInvalidEvent, "id: is no UUID"}
+	}
+	it.id, ev.Id = id, id.String()
+	if r := checkType(ev); r != nil {
+		return r
+	}
+	if mayHaveNUL(it.raw) {
+		event.SanitizeNUL(ev)
+	}
+	setTimes(ev, it.received)
+	if n := len(ev.GetIdentifiers()); n <= maxIdentifiers {
+		for _, d := range c.resolver.Stamp(ev) {
+			c.metrics.dropped(d.Err)
+			c.log.Debug("an identifier identifies nobody", "tenant", it.tenant, "event_id", ev.GetId(), "kind", d.Kind, "error", d.Err)
+		}
+	}
+	if v := c.validator.Check(ev); len(v) > 0 {
+		return &rejection{codeInvalidEvent, describe(v)}
+	}
+	it.conversation = ev.GetConversation()
+	return nil
+}
+
+// mayHaveNUL spares most events the walk through all their text: U+0000 is a
+// zero byte, or an escape in JSON text.
+func mayHaveNUL(raw []byte) bool {
+	return bytes.IndexByte(raw, 0) >= 0 || bytes.Contains(raw, escapedNUL)
+}
+
+var escapedNUL = []byte("u0000")
+
+// maxIdentifiers is Event's bound; more are refused, not stamped.
+const maxIdentifiers = 64
+
+func checkType(ev *eventv1.Event) *rejection {
+	typ, version, ok := event.TypeOf(ev.GetPayload())
+	if !ok {
+		return &rejection{codeInvalidEvent, "payload: there is none that this version knows"}
+	}
+	if ev.GetType() == "" {
+		ev.Type = typ
+	}
+	if ev.GetType() != typ {
+		return &rejection{codeInvalidEvent, "type: is not that of the payload, " + typ}
+	}
+	if ev.GetSchemaVersion() == 0 {
+		ev.SchemaVersion = 1
+	}
+	if ev.GetSchemaVersion() > version {
+		return &rejection{codeNewerSchema, fmt.Sprintf("schema version %d of %s is newer than this recorder knows, %d", ev.GetSchemaVersion(), typ, version)}
+	}
+	if identity.IsIdentityType(typ) {
+		return &rejection{codeReserved, "type: only the recorder and commands decide who is who"}
+	}
+	if reservedChannels[ev.GetChannel()] {
+		return &rejection{codeReserved, "channel: " + ev.GetChannel() + " is not for interactions"}
+	}
+	return nil
+}
+
+// setTimes keeps what the gateway says of the times and marks what cannot be.
+func setTimes(ev *eventv1.Event, published time.Time) {
+	received := published
+	if ev.GetReceivedTime().IsValid() {
+		received = ev.GetReceivedTime().AsTime()
+	}
+	var said time.Time
+	if ev.GetOccurredTime() != nil {
+		said = ev.GetOccurredTime().AsTime()
+	}
+	switch ev.GetTimeQuality() {
+	case eventv1.TimeQuality_TIME_QUALITY_IMPLAUSIBLE, eventv1.TimeQuality_TIME_QUALITY_RECEIVED:
+		if ev.GetReceivedTime() == nil {
+			ev.ReceivedTime = timestamppb.New(received)
+		}
+		if !ev.GetReceivedTime().IsValid() || !ev.GetOccurredTime().IsValid() {
+			event.SetOccurred(ev, said, received, false)
+		}
+	case eventv1.TimeQuality_TIME_QUALITY_CORRECTED:
+		event.SetOccurred(ev, said, received, true)
+	case eventv1.TimeQuality_TIME_QUALITY_UNSPECIFIED, eventv1.TimeQuality_TIME_QUALITY_AS_SAID:
+		event.SetOccurred(ev, said, received, false)
+	default:
+		// Not a quality; the validator says so.
+	}
+}
+
+// describe names the first violations. They name fields and rules, not values.
+func describe(violations []event.Violation) string {
+	const most = 5
+	var b strings.Builder
+	for i, v := range violations {
+		if i == most {
+			fmt.Fprintf(&b, "; and %d more", len(violations)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(v.String())
+	}
+	return b.String()
+}
+
+// clip makes text from outside fit for a message.
+func clip(s string) string {
+	const most = 200
+	return fmt.Sprintf("%.*q", most, s)
+}
+
+// plan is what one commit appends.
+type plan struct {
+	base    eventstore.Position // the log's head, as far as the index knows
+	appends []eventstore.StreamAppend
+	count   int
+	bytes   int
+}
+
+// next is where the next record will stand if nobody else writes.
+func (p *plan) next() eventstore.Position { return p.base + 1 + eventstore.Position(p.count) }
+
+func (p *plan) add(x *index, stream string, rec eventstore.NewRecord) error {
+	revision, err := x.revision(stream)
+	if err != nil {
+		return err
+	}
+	if n := len(p.appends); n > 0 && p.appends[n-1].Stream == stream {
+		p.appends[n-1].Records = append(p.appends[n-1].Records, rec)
+	} else {
+		p.appends = append(p.appends, eventstore.StreamAppend{Stream: stream, Expected: revision, Records: []eventstore.NewRecord{rec}})
+	}
+	x.streams[stream] = revision + 1
+	p.count++
+	p.bytes += len(rec.Data) + len(rec.Metadata)
+	return nil
+}
+
+// itemError is a failure that is the item's own, seen when a part of it was
+// planned already.
+type itemError struct{ rejection }
+
+func (e *itemError) Error() string { return e.code + ": " + e.reason }
+
+// place plans one item against the log as the index knows it. After an error
+// the index holds part of it and must be discarded.
+func (r *Recorder) place(x *index, p *plan, it *item) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.log.Error("an event cannot be prepared", "tenant", it.tenant, "panic", fmt.Sprint(v))
+			err = &itemError{rejection{codePanic, "a defect of Parley: preparing it panics"}}
+		}
+	}()
+	if it.reject != nil || it.body != nil {
+		return r.placeQuarantine(x, p, it)
+	}
+	d := toDigest(it.ev.GetContentDigest())
+	e, again, err := x.event(eventKey{it.tenant, it.id})
+	switch {
+	case err != nil:
+		return err
+	case again && d != e.digest && d != (digest{}) && e.digest != (digest{}):
+		it.reject = &rejection{codeContentDiffers, "the event was recorded before with other content"}
+		return r.placeQuarantine(x, p, it)
+	case again:
+		it.outcome, it.position, it.known = interactionv1.RecordOutcome_RECORD_OUTCOME_DUPLICATE, e.position, e.position <= p.base
+		return nil
+	default:
+		return r.placeEvent(x, p, it, d)
+	}
+}
+
+func (r *Recorder) placeEvent(x *index, p *plan, it *item, d digest) error {
+	ev := it.ev
+	mails := mailsOf(ev.GetPayload())
+	conversation, err := x.resolve(ev, it.conversation, mails)
+	if err != nil {
+		return err
+	}
+	ev.Conversation = conversation
+	stream := event.InteractionStream(it.tenant, ev.GetChannel(), conversation)
+	rec, err := r.deps.Codec.Encode(ev)
+	if err == nil && len(rec.Data)+len(rec.Metadata) > eventstore.MaxRecordBytes {
+		err = fmt.Errorf("%d bytes, at most %d: %w", len(rec.Data)+len(rec.Metadata), eventstore.MaxRecordBytes, eventstore.ErrTooLarge)
+	}
+	if err != nil {
+		it.reject = &rejection{codeInconsistent, err.Error()}
+		return r.placeQuarantine(x, p, it)
+	}
+	if err := x.addMails(it.tenant, mails, conversation); err != nil {
+		return err
+	}
+	if err := r.placeDecisions(x, p, it); err != nil {
+		return err
+	}
+	it.outcome, it.stream, it.position, it.known = interactionv1.RecordOutcome_RECORD_OUTCOME_RECORDED, stream, p.next(), false
+	x.events[eventKey{it.tenant, it.id}] = entry{it.position, d}
+	return p.add(x, stream, rec)
+}
+
+// placeDecisions puts what the event shows about who is who before it.
+func (r *Recorder) placeDecisions(x *index, p *plan, it *item) error {
+	decisions, err := x.graph.Decide(it.ev, uint64(p.next()), func(purpose string) string {
+		return event.DerivedID(it.id, purpose).String()
+	})
+	if err != nil {
+		return err
+	}
+	for i := range decisions {
+		rec, err := r.deps.Codec.Encode(identityEvent(it.ev, &decisions[i]))
+		if err != nil {
+			return &itemError{rejection{codeInconsistent, err.Error()}}
+		}
+		if err := p.add(x, event.IdentityStream(it.tenant), rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sourceRecorder is where identity events come from.
+const sourceRecorder = "recorder"
+
+// identityEvent is a decision as the event that an interaction causes.
+func identityEvent(cause *eventv1.Event, d *identity.Decision) *eventv1.Event {
+	correlation := cause.GetCorrelationId()
+	if correlation == "" {
+		correlation = cause.GetId()
+	}
+	return &eventv1.Event{
+		Id:            d.ID,
+		Tenant:        cause.GetTenant(),
+		Type:          d.Type,
+		SchemaVersion: 1,
+		ProfileId:     d.ProfileID,
+		Source:        sourceRecorder,
+		OccurredTime:  cause.GetOccurredTime(),
+		TimeQuality:   cause.GetTimeQuality(),
+		ReceivedTime:  cause.GetReceivedTime(),
+		Channel:       "identity",
+		Actor:         &eventv1.Actor{Kind: eventv1.ActorKind_ACTOR_KIND_SYSTEM, Id: sourceRecorder},
+		CorrelationId: correlation,
+		CausationId:   cause.GetId(),
+		Traceparent:   cause.GetTraceparent(),
+		Backfill:      cause.GetBackfill(),
+		Identifiers:   slices.Clone(d.Identifiers),
+		Payload:       d.Payload,
+	}
+}

@@ -1,0 +1,402 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+
+	"github.com/parleyhq/parley/pkg/bus"
+	"github.com/parleyhq/parley/pkg/event"
+	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/identity"
+	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+)
+
+// Recorder records what comes in. New makes one, Run runs it.
+type Recorder struct {
+	deps    Deps
+	log     *slog.Logger
+	checker *checker
+	metrics *metrics
+
+	index   *index // while Run runs; its goroutine's
+	catcher *catcher
+
+	mu      sync.Mutex
+	failure error // why it is not recording now; nil while it is
+	health  indexHealth
+
+	// beforeCommit stands between an append and the index's commit, for tests
+	// of a crash there.
+	beforeCommit func() error
+}
+
+// Bus is what the recorder needs of the bus. *bus.Bus is one.
+type Bus interface {
+	// Consume hands out the ingress stream in order; see bus.Bus.
+	Consume(ctx context.Context, opts bus.ConsumeOptions, handler bus.Handler) error
+	// Reply answers whoever waits for what became of a message.
+	Reply(replyTo string, reply *interactionv1.IngressReply) error
+	// Healthy says what is wrong.
+	Healthy() error
+}
+
+// Deps is what a recorder stands on. Nothing of it is closed by the recorder.
+type Deps struct {
+	// Log is the event store. Required.
+	Log eventstore.Store
+	// Bus is where interactions come from. Required.
+	Bus Bus
+	// Codec makes records. Required.
+	Codec *event.Codec
+	// Validator checks events. Defaults to a new one.
+	Validator *event.Validator
+	// Resolver knows the identity rules and the secret. Required.
+	Resolver *identity.Resolver
+	// IndexDir is where the index is kept. It may be deleted while the recorder
+	// is stopped. Required.
+	IndexDir string
+	// IndexCacheBytes is the size of the index's cache of blocks. Defaults to
+	// 32 MiB.
+	IndexCacheBytes int64
+	// Consume says how much is taken at once. Its zero value is a good one.
+	Consume bus.ConsumeOptions
+	// Now defaults to time.Now. It is used for logs and metrics only.
+	Now func() time.Time
+	// Logger defaults to slog.Default.
+	Logger *slog.Logger
+	// Metrics defaults to none.
+	Metrics prometheus.Registerer
+}
+
+// Bounds on one commit. An event brings at most a hundred and some records
+// with it, so that a commit stays within the store's own bounds.
+const (
+	chunkRecords = 4000
+	chunkBytes   = 4 << 20
+
+	// maxConflicts in a row are tried again at once; then the bus's back-off is
+	// waited for.
+	maxConflicts = 8
+)
+
+var (
+	errStarting = errors.New("the recorder's index is being brought up to the log")
+	errStopped  = errors.New("the recorder does not run")
+)
+
+// New makes a recorder; it does nothing before Run.
+func New(deps Deps) (*Recorder, error) {
+	switch {
+	case deps.Log == nil, deps.Bus == nil, deps.Codec == nil, deps.Resolver == nil:
+		return nil, errors.New("recorder: Log, Bus, Codec and Resolver are required")
+	case deps.IndexDir == "":
+		return nil, errors.New("recorder: IndexDir is required")
+	}
+	if deps.Validator == nil {
+		v, err := event.NewValidator(&interactionv1.QuarantinedBody{})
+		if err != nil {
+			return nil, fmt.Errorf("recorder: %w", err)
+		}
+		deps.Validator = v
+	}
+	if deps.IndexCacheBytes <= 0 {
+		deps.IndexCacheBytes = 32 << 20
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.Default()
+	}
+	r := &Recorder{deps: deps, log: deps.Logger, metrics: newMetrics(deps.Metrics), failure: errStopped}
+	r.checker = &checker{validator: deps.Validator, resolver: deps.Resolver, metrics: r.metrics, log: r.log}
+	r.catcher = &catcher{store: deps.Log, codec: deps.Codec, log: r.log, now: deps.Now, skipped: r.metrics.unreadable.Inc}
+	return r, nil
+}
+
+// Run brings the index up to the log and then records until ctx ends; the
+// batch in hand is completed. It returns nil then, bus.ErrTakenOver where
+// another recorder has begun, and otherwise only where it cannot begin. One Run at a time.
+func (r *Recorder) Run(ctx context.Context) (err error) {
+	r.setFailure(errStarting)
+	defer func() { r.setFailure(errors.Join(errStopped, err)) }()
+	if err := r.metrics.register(); err != nil {
+		return err
+	}
+	defer r.metrics.unregister()
+
+	r.health.set(nil)
+	r.index, err = openIndex(ctx, r.indexOptions(), r.deps.Log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := r.index.close(); closeErr != nil {
+			r.log.Warn("closing the recorder's index", "error", closeErr)
+		}
+	}()
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	r.setFailure(nil)
+	if err := r.deps.Bus.Consume(ctx, r.deps.Consume, r.handle); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	return nil
+}
+
+func (r *Recorder) indexOptions() indexOptions {
+	return indexOptions{
+		dir: r.deps.IndexDir, cacheBytes: r.deps.IndexCacheBytes, rules: r.deps.Resolver.Rules(), log: r.log, health: &r.health,
+	}
+}
+
+// start catches up before anything is consumed, however often the store fails
+// to answer.
+func (r *Recorder) start(ctx context.Context) error {
+	const shortest, longest = 100 * time.Millisecond, 5 * time.Second
+	for wait := shortest; ; wait = min(2*wait, longest) {
+		err := r.catcher.catchUp(ctx, r.index)
+		if err == nil {
+			r.metrics.position.Set(float64(r.index.position))
+			return nil
+		}
+		if !errors.Is(err, eventstore.ErrUnavailable) && ctx.Err() == nil {
+			return err
+		}
+		r.setFailure(err)
+		r.log.Warn("the recorder cannot read the log yet", "error", err, "retry_in", wait)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+// Healthy says why nothing is being recorded now; nil while all is well.
+func (r *Recorder) Healthy() error {
+	r.mu.Lock()
+	err := r.failure
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := r.health.failure(); err != nil {
+		return err
+	}
+	return r.deps.Bus.Healthy()
+}
+
+func (r *Recorder) setFailure(err error) {
+	r.mu.Lock()
+	r.failure = err
+	r.mu.Unlock()
+}
+
+// handle records a batch of messages. An error brings the same batch again.
+func (r *Recorder) handle(ctx context.Context, batch []bus.Message) (err error) {
+	if len(batch) == 1 {
+		ctx = batch[0].Context(ctx)
+	}
+	ctx, span := otel.Tracer("parley/recorder").Start(ctx, "recorder.batch")
+	span.SetAttributes(attribute.Int("messages", len(batch)))
+	defer func() {
+		if err != nil {
+			span.SetStatus(codes.Error, err.Error())
+			r.metrics.failures.Inc()
+			r.log.Warn("a batch could not be recorded; it will be tried again", "messages", len(batch), "error", err)
+		}
+		r.setFailure(err)
+		span.End()
+	}()
+
+	var items []item
+	ends := make([]int, len(batch)) // of each message's items
+	for i := range batch {
+		items = r.checker.items(items, &batch[i])
+		ends[i] = len(items)
+	}
+	done, answered := 0, 0
+	for done < len(items) {
+		n, err := r.record(ctx, items[done:])
+		if err != nil {
+			return err
+		}
+		done += n
+		answered = r.answer(ctx, batch, items, ends, answered, done)
+	}
+	r.answer(ctx, batch, items, ends, answered, done)
+	if len(batch) > 0 {
+		r.metrics.lag.Set(max(0, r.deps.Now().Sub(batch[0].Published).Seconds()))
+	}
+	return nil
+}
+
+// record makes one commit of as many items as fit, and says how many.
+func (r *Recorder) record(ctx context.Context, items []item) (int, error) {
+	most := len(items)
+	for conflicts := 0; ; {
+		if err := r.catcher.catchUp(ctx, r.index); err != nil {
+			return 0, err
+		}
+		n, p, err := r.prepare(items[:most])
+		if err != nil {
+			return 0, err
+		}
+		if p.count == 0 {
+			return n, r.settle(ctx, p, items[:n], 0)
+		}
+		last, err := r.append(ctx, p)
+		switch {
+		case err == nil:
+			return n, r.settle(ctx, p, items[:n], last)
+		case isConflict(err):
+			r.metrics.conflicts.Inc()
+			if conflicts++; conflicts > maxConflicts {
+				return 0, err
+			}
+			r.log.Info("somebody else wrote; preparing again", "error", err)
+		case errors.Is(err, eventstore.ErrInvalid), errors.Is(err, eventstore.ErrTooLarge):
+			// Every record was checked by itself, so it is one that should
+			// not be: alone it shows which.
+			if n == 1 {
+				items[0].reject = &rejection{codeStoreRefused, err.Error()}
+			}
+			most = 1
+		default:
+			return 0, err
+		}
+	}
+}
+
+func isConflict(err error) bool {
+	_, ok := errors.AsType[*eventstore.RevisionConflictError](err)
+	return ok
+}
+
+// prepare plans items from the first on until the commit is full. The index
+// is at its checkpoint. An item that fails goes to quarantine, and the plan is
+// made anew without it.
+func (r *Recorder) prepare(items []item) (int, *plan, error) {
+	for {
+		p := &plan{base: r.index.position}
+		n, err := r.fill(p, items)
+		if err == nil {
+			return n, p, nil
+		}
+		r.index.discard()
+		own, ok := errors.AsType[*itemError](err)
+		if !ok || items[n].reject != nil {
+			return 0, nil, fmt.Errorf("prepare: %w", err)
+		}
+		items[n].reject = &own.rejection
+	}
+}
+
+// fill plans items until the commit is full, and says how many, or which one
+// failed.
+func (r *Recorder) fill(p *plan, items []item) (int, error) {
+	for i := range items {
+		if p.count >= chunkRecords || p.bytes >= chunkBytes {
+			return i, nil
+		}
+		if err := r.place(r.index, p, &items[i]); err != nil {
+			return i, err
+		}
+	}
+	return len(items), nil
+}
+
+// append appends a plan: in one commit where the store can, and else part by
+// part in the same order, in which what is decided about identities stands before
+// the interaction that shows it. It gives the last position.
+func (r *Recorder) append(ctx context.Context, p *plan) (eventstore.Position, error) {
+	began := r.deps.Now()
+	defer func() { r.metrics.append.Observe(r.deps.Now().Sub(began).Seconds()) }()
+	if r.deps.Log.Capabilities().BatchAppend.Supported {
+		appended, err := r.deps.Log.AppendBatch(ctx, p.appends)
+		if err != nil {
+			return 0, fmt.Errorf("append %d records: %w", p.count, err)
+		}
+		return appended[len(appended)-1].Position, nil
+	}
+	var last eventstore.Position
+	for i := range p.appends {
+		a := &p.appends[i]
+		appended, err := r.deps.Log.Append(ctx, a.Stream, a.Expected, a.Records...)
+		if err != nil {
+			return 0, fmt.Errorf("append to %s: %w", a.Stream, err)
+		}
+		last = appended.Position
+	}
+	return last, nil
+}
+
+// settle brings the index behind what was appended and says where it stands.
+func (r *Recorder) settle(ctx context.Context, p *plan, items []item, last eventstore.Position) error {
+	if r.beforeCommit != nil {
+		if err := r.beforeCommit(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case p.count == 0:
+		r.index.discard()
+	case r.deps.Log.Capabilities().DensePositions.Supported && last == p.base+eventstore.Position(p.count):
+		// Positions count records, so these are ours and nobody else's, and
+		// every one stands where it was expected.
+		if err := r.index.commit(last); err != nil {
+			return err
+		}
+		for i := range items {
+			items[i].known = true
+		}
+	default:
+		if err := r.catcher.catchUp(ctx, r.index); err != nil {
+			return err
+		}
+	}
+	r.metrics.position.Set(float64(r.index.position))
+	r.count(p, items)
+	return nil
+}
+
+func (r *Recorder) count(p *plan, items []item) {
+	recorded, duplicates, quarantined := 0, 0, 0
+	for i := range items {
+		switch it := &items[i]; it.outcome {
+		case interactionv1.RecordOutcome_RECORD_OUTCOME_RECORDED:
+			recorded++
+		case interactionv1.RecordOutcome_RECORD_OUTCOME_DUPLICATE:
+			duplicates++
+		default:
+			quarantined++
+			code := "gateway"
+			if it.reject != nil {
+				code = it.reject.code
+				r.log.Warn("sent to quarantine", "tenant", it.tenant, "event_id", it.ev.GetId(), "position", uint64(it.position),
+					"code", code, "reason", it.reject.reason)
+			}
+			r.metrics.quarantined.WithLabelValues(code).Inc()
+		}
+	}
+	r.metrics.events.WithLabelValues("recorded").Add(float64(recorded))
+	r.metrics.events.WithLabelValues("duplicate").Add(float64(duplicates))
+	r.metrics.events.WithLabelValues("quarantined").Add(float64(quarantined))
+	r.metrics.batch.Observe(float64(p.count))
+}
