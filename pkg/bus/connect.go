@@ -60,7 +60,7 @@ func connectOptions(cfg Config, e *embedded, lost func(error), logger *slog.Logg
 		// Nothing is kept for later while there is no connection: whoever
 		// publishes is told so and repeats it.
 		nats.ReconnectBufSize(-1),
-		nats.Timeout(dialTimeout),
+		nats.Timeout(min(dialTimeout, cfg.ConnectTimeout)),
 		nats.PingInterval(pingInterval),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			lost(nats.ErrDisconnected)

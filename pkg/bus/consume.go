@@ -33,7 +33,8 @@ type ConsumeOptions struct {
 // Handler takes a batch in the order of the stream and returns nil once it is
 // safe: it is then acknowledged as a whole. After an error it gets the same
 // batch again. Its context ends some time after Consume's, so that what it has
-// begun it may complete. The slice is the handler's until it returns; Data and
+// begun it may complete. A handler that may not go on at all, because somebody
+// else writes now, ends the context that Consume was given. The slice is the handler's until it returns; Data and
 // headers may be kept.
 type Handler func(ctx context.Context, batch []Message) error
 

@@ -58,6 +58,9 @@ func (p *Publisher) publish(ctx context.Context, tenant, channel string, batch *
 	if err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("publish to %s: %w", subject, err)
+	}
 	if len(batch.GetEvents()) == 0 && len(batch.GetQuarantined()) == 0 {
 		return &interactionv1.IngressReply{}, nil
 	}

@@ -338,6 +338,8 @@ type plan struct {
 	appends []eventstore.StreamAppend
 	count   int
 	bytes   int
+	// decisions is how many of the records are identity events.
+	decisions int
 }
 
 // next is where the next record will stand if nobody else writes.
@@ -437,6 +439,7 @@ func (r *Recorder) placeDecisions(x *index, p *plan, it *item) error {
 		if err := p.add(x, event.IdentityStream(it.tenant), rec); err != nil {
 			return err
 		}
+		p.decisions++
 	}
 	return nil
 }

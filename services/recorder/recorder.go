@@ -398,5 +398,6 @@ func (r *Recorder) count(p *plan, items []item) {
 	r.metrics.events.WithLabelValues("recorded").Add(float64(recorded))
 	r.metrics.events.WithLabelValues("duplicate").Add(float64(duplicates))
 	r.metrics.events.WithLabelValues("quarantined").Add(float64(quarantined))
+	r.metrics.identity.Add(float64(p.decisions))
 	r.metrics.batch.Observe(float64(p.count))
 }

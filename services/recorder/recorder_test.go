@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -621,4 +623,73 @@ func TestPanicStopsOneEventOnly(t *testing.T) {
 	require.Equal(t, codePanic, g.quarantined()[0].GetCode())
 	g.index.graph = identity.NewGraph(g.deps.Resolver.Rules(), g.index)
 	g.requireIndexIsLog()
+}
+
+// counted sums a metric over its labels.
+func (g *rig) counted(c prometheus.Collector) float64 {
+	g.t.Helper()
+	const most = 100
+	found := make(chan prometheus.Metric, most)
+	c.Collect(found)
+	close(found)
+	sum := 0.0
+	for m := range found {
+		var out dto.Metric
+		require.NoError(g.t, m.Write(&out))
+		sum += out.GetCounter().GetValue() + out.GetGauge().GetValue() + float64(out.GetHistogram().GetSampleCount())
+	}
+	return sum
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, openLog(t))
+	bad := page("bad", "user_id=7")
+	bad.Channel = "ticket"
+	m := g.message("acme", page("1", "user_id=7 anonymous_id=a email=null"), page("2", "user_id=7"), bad)
+	g.record(m)
+	g.record(m)
+	require.InDelta(t, 2, g.counted(g.metrics.events.WithLabelValues("recorded")), 0)
+	require.InDelta(t, 2, g.counted(g.metrics.events.WithLabelValues("duplicate")), 0)
+	require.InDelta(t, 2, g.counted(g.metrics.quarantined.WithLabelValues(codeReserved)), 0)
+	require.InDelta(t, 2, g.counted(g.metrics.identity), 0)
+	require.InDelta(t, 2, g.counted(g.metrics.identifiers.WithLabelValues("placeholder")), 0)
+	require.InDelta(t, 5, g.counted(g.metrics.position), 0)
+	require.Positive(t, g.counted(g.metrics.lag))
+	require.InDelta(t, 1, g.counted(g.metrics.append), 0, "duplicates append nothing")
+}
+
+// FuzzMessages: whatever comes over the bus, every item is fit to be planned
+// or has a reason not to be, and all of it ends in the log.
+func FuzzMessages(f *testing.F) {
+	good, err := proto.Marshal(&interactionv1.IngressBatch{
+		Events:      []*eventv1.Event{page("1", "user_id=7 email=ada@example.com"), page("2", "phone=anonymous")},
+		Quarantined: []*interactionv1.QuarantinedBody{{Id: uuid.NewString(), Code: "x"}},
+	})
+	require.NoError(f, err)
+	f.Add("acme", "parley.ingress.batch", good)
+	f.Add("acme", "parley.ingress.batch", good[:len(good)/2])
+	f.Add("", "parley.ingress.batch", good)
+	f.Add("quarantine", "parley.ingress.batch", []byte{})
+	f.Add("acme", "com.example.x", []byte(`{"userId":"7","email":"\u0000"}`))
+	f.Add("acme", "parley.page.viewed", []byte(`{"payload":{"pageViewed":{}},"channel":"web"}`))
+	f.Fuzz(func(t *testing.T, tenant, ceType string, data []byte) {
+		g := newRig(t, openLog(t))
+		m := g.rawMessage(tenant, data)
+		m.Header = nats.Header{
+			bus.HeaderSpecVersion: {"1.0"}, bus.HeaderType: {ceType}, bus.HeaderID: {"1"}, bus.HeaderSource: {"/x"},
+			bus.HeaderContentType: {"application/json"},
+		}
+		first := g.record(m)[0]
+		for _, x := range first.GetResults() {
+			require.Contains(t, []interactionv1.RecordOutcome{recorded, duplicate, inQuarantine}, x.GetOutcome())
+		}
+		head, err := g.store.Head(t.Context())
+		require.NoError(t, err)
+		require.Len(t, g.record(m)[0].GetResults(), len(first.GetResults()))
+		again, err := g.store.Head(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, head, again, "once")
+		g.requireIndexIsLog()
+	})
 }
