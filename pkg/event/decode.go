@@ -35,6 +35,7 @@ const (
 	numTraceparent    protowire.Number = 19
 	numIdentifiers    protowire.Number = 23
 	numNulReplaced    protowire.Number = 25
+	numContextJSON    protowire.Number = 26
 
 	numIdentifierKind      protowire.Number = 1
 	numIdentifierValue     protowire.Number = 2
@@ -272,6 +273,8 @@ func (d *decoder) text(number protowire.Number, v []byte) bool {
 		ev.Traceparent = string(v)
 	case numPayloadKey:
 		ev.PayloadKey = string(v)
+	case numContextJSON:
+		ev.ContextJson = string(v)
 	default:
 		return false
 	}

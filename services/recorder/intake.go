@@ -227,6 +227,7 @@ func (s *Intake) event(ctx context.Context, caller tenant.Identity, in *interact
 		CausationId:    in.GetCausationId(),
 		Backfill:       in.GetBackfill(),
 		Payload:        in.GetPayload(),
+		ContextJson:    in.GetContextJson(),
 		Traceparent:    traceparent(ctx),
 	}
 	if in.GetSourceId() == "" {

@@ -3,7 +3,10 @@ package web
 import (
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // callContext is what is read of a call's context: where it happened and what
@@ -19,6 +22,49 @@ type callContext struct {
 	app          appContext
 	// traits of the person, a JSON object as it came.
 	traits string
+	// rest is what has no field of its own, in the order of its first coming.
+	rest []contextMember
+}
+
+// contextMember is a member of a context: its name unquoted, its value as it came.
+type contextMember struct{ name, value string }
+
+// maxContext is what context_json may hold, in bytes.
+const maxContext = 32768
+
+// keep takes a member that has no field of its own; the later one of a name counts.
+func (c *callContext) keep(name, value string) {
+	for i := range c.rest {
+		if c.rest[i].name == name {
+			// A batch's defaults are shared by its calls.
+			c.rest = slices.Clone(c.rest)
+			c.rest[i].value = value
+			return
+		}
+	}
+	c.rest = append(c.rest, contextMember{name, value})
+}
+
+// json is the rest as a JSON object, or nothing.
+func (c *callContext) json() string {
+	size := 0
+	for _, m := range c.rest {
+		size += len(m.name) + len(m.value) + 4
+	}
+	if size == 0 || size > maxContext {
+		return ""
+	}
+	b := make([]byte, 0, size+2)
+	for _, m := range c.rest {
+		b = append(b, ',')
+		quoted, err := jsontext.AppendQuote(b, m.name)
+		if err != nil {
+			return ""
+		}
+		b = append(append(quoted, ':'), m.value...)
+	}
+	b[0] = '{'
+	return string(append(b, '}'))
 }
 
 type pageContext struct{ path, url, referrer, search, title string }
@@ -71,9 +117,12 @@ func (c *callContext) read(object string) {
 		case "referrer":
 			c.readReferrer(value)
 		default:
-			if k := clickKind(unquote(name)); k != "" && plainText(value) != "" {
+			member := unquote(name)
+			if k := clickKind(member); k != "" && plainText(value) != "" {
 				c.click.prefer(k, plainText(value))
+				continue
 			}
+			c.keep(member, value)
 		}
 	}
 }

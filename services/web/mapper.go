@@ -90,6 +90,7 @@ func (mp *Mapper) events(dst []*eventv1.Event, m *message, key *Key, a *arrival)
 	first := len(dst)
 	own := b.event(payload, m.identifiers(key))
 	own.Id = id.String()
+	own.ContextJson = m.context.json()
 	if sourceID == "" {
 		own.SourceId = own.GetId()
 	}

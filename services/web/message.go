@@ -137,6 +137,8 @@ func (rd *reader) read(m *message, raw string, k kind, defaults *callContext) {
 	}
 	slices.SortStableFunc(rd.members, func(a, b member) int { return strings.Compare(a.name, b.name) })
 	m.context = *defaults
+	// What the call adds is not the batch's.
+	m.context.rest = slices.Clip(m.context.rest)
 	var original time.Time
 	for i, f := range rd.members {
 		if i > 0 && f.name == rd.members[i-1].name {

@@ -389,6 +389,9 @@ type Event struct {
 	Identifiers []*Identifier `protobuf:"bytes,23,rep,name=identifiers,proto3" json:"identifiers,omitempty"`
 	// What happened.
 	Payload *Payload `protobuf:"bytes,24,opt,name=payload,proto3" json:"payload,omitempty"`
+	// The circumstances that the source told besides (device, library, time zone
+	// and the like), a JSON object as text; empty for none.
+	ContextJson string `protobuf:"bytes,26,opt,name=context_json,json=contextJson,proto3" json:"context_json,omitempty"`
 	// Text in which U+0000 was replaced by U+FFFD had some.
 	NulReplaced   bool `protobuf:"varint,25,opt,name=nul_replaced,json=nulReplaced,proto3" json:"nul_replaced,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -591,6 +594,13 @@ func (x *Event) GetPayload() *Payload {
 		return x.Payload
 	}
 	return nil
+}
+
+func (x *Event) GetContextJson() string {
+	if x != nil {
+		return x.ContextJson
+	}
+	return ""
 }
 
 func (x *Event) GetNulReplaced() bool {
@@ -824,7 +834,7 @@ var File_parley_event_v1_event_proto protoreflect.FileDescriptor
 
 const file_parley_event_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x1bparley/event/v1/event.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/event/v1/payload.proto\x1a\x1fparley/options/v1/options.proto\"\xc1\t\n" +
+	"\x1bparley/event/v1/event.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/event/v1/payload.proto\x1a\x1fparley/options/v1/options.proto\"\xf3\t\n" +
 	"\x05Event\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x128\n" +
 	"\x06tenant\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^[a-z0-9][a-z0-9_]{0,39}$R\x06tenant\x12\x1e\n" +
@@ -854,7 +864,8 @@ const file_parley_event_v1_event_proto_rawDesc = "" +
 	"payloadKey\x12\x16\n" +
 	"\x06sealed\x18\x16 \x01(\fR\x06sealed\x12K\n" +
 	"\videntifiers\x18\x17 \x03(\v2\x1b.parley.event.v1.IdentifierB\f\xbaH\x05\x92\x01\x02\x10@\xe8\xe0\x18\x01R\videntifiers\x12:\n" +
-	"\apayload\x18\x18 \x01(\v2\x18.parley.event.v1.PayloadB\x06\xbaH\x03\xc8\x01\x01R\apayload\x12!\n" +
+	"\apayload\x18\x18 \x01(\v2\x18.parley.event.v1.PayloadB\x06\xbaH\x03\xc8\x01\x01R\apayload\x120\n" +
+	"\fcontext_json\x18\x1a \x01(\tB\r\xbaH\x06r\x04\x18\x80\x80\x02\xe8\xe0\x18\x01R\vcontextJson\x12!\n" +
 	"\fnul_replaced\x18\x19 \x01(\bR\vnulReplaced\"\xce\x01\n" +
 	"\rRecordedEvent\x12,\n" +
 	"\x05event\x18\x01 \x01(\v2\x16.parley.event.v1.EventR\x05event\x12\x16\n" +

@@ -114,7 +114,9 @@ type Interaction struct {
 	// Imported history: folded, never acted upon.
 	Backfill bool `protobuf:"varint,11,opt,name=backfill,proto3" json:"backfill,omitempty"`
 	// What happened.
-	Payload       *v1.Payload `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"`
+	Payload *v1.Payload `protobuf:"bytes,12,opt,name=payload,proto3" json:"payload,omitempty"`
+	// The circumstances besides (device, library, time zone and the like), a JSON object as text.
+	ContextJson   string `protobuf:"bytes,13,opt,name=context_json,json=contextJson,proto3" json:"context_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,6 +233,13 @@ func (x *Interaction) GetPayload() *v1.Payload {
 		return x.Payload
 	}
 	return nil
+}
+
+func (x *Interaction) GetContextJson() string {
+	if x != nil {
+		return x.ContextJson
+	}
+	return ""
 }
 
 // RecordRequest is the request of Record.
@@ -521,7 +530,7 @@ var File_parley_interaction_v1_interaction_service_proto protoreflect.FileDescri
 
 const file_parley_interaction_v1_interaction_service_proto_rawDesc = "" +
 	"\n" +
-	"/parley/interaction/v1/interaction_service.proto\x12\x15parley.interaction.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/event.proto\x1a\x1dparley/event/v1/payload.proto\"\xf4\x04\n" +
+	"/parley/interaction/v1/interaction_service.proto\x12\x15parley.interaction.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/event.proto\x1a\x1dparley/event/v1/payload.proto\"\xa2\x05\n" +
 	"\vInteraction\x12%\n" +
 	"\tsource_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\bsourceId\x12?\n" +
 	"\roccurred_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\foccurredTime\x127\n" +
@@ -535,7 +544,8 @@ const file_parley_interaction_v1_interaction_service_proto_rawDesc = "" +
 	"\fcausation_id\x18\n" +
 	" \x01(\tB\a\xbaH\x04r\x02\x18@R\vcausationId\x12\x1a\n" +
 	"\bbackfill\x18\v \x01(\bR\bbackfill\x12:\n" +
-	"\apayload\x18\f \x01(\v2\x18.parley.event.v1.PayloadB\x06\xbaH\x03\xc8\x01\x01R\apayload\"]\n" +
+	"\apayload\x18\f \x01(\v2\x18.parley.event.v1.PayloadB\x06\xbaH\x03\xc8\x01\x01R\apayload\x12,\n" +
+	"\fcontext_json\x18\r \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x02R\vcontextJson\"]\n" +
 	"\rRecordRequest\x12L\n" +
 	"\vinteraction\x18\x01 \x01(\v2\".parley.interaction.v1.InteractionB\x06\xbaH\x03\xc8\x01\x01R\vinteraction\"z\n" +
 	"\x0eRecordResponse\x12;\n" +
