@@ -37,20 +37,22 @@ func Time(ev *eventv1.Event) time.Time {
 	return said.AsTime()
 }
 
-// SetOccurred sets occurred_time, received_time and time_quality. The zero
-// time says that the source gave none: the received time stands for it. What
-// is said is kept also where it cannot be (before 1990, or over a day ahead of
+// SetReceived sets occurred_time, received_time and time_quality of an event
+// whose source said no time: the received time stands for it.
+func SetReceived(ev *eventv1.Event, received time.Time) {
+	ev.ReceivedTime = timestamppb.New(clampTime(received))
+	ev.OccurredTime = timestamppb.New(clampTime(received))
+	ev.TimeQuality = eventv1.TimeQuality_TIME_QUALITY_RECEIVED
+}
+
+// SetOccurred sets occurred_time, received_time and time_quality from what the
+// source said; SetReceived is for a source that said nothing. What is said is kept also where it cannot be (before 1990, or over a day ahead of
 // the receipt), and marked as implausible; outside the years 1 to 9999 it is
 // the nearest time that can be written. corrected says that the sender's clock
 // was corrected for.
 func SetOccurred(ev *eventv1.Event, said, received time.Time, corrected bool) {
 	received = clampTime(received)
 	ev.ReceivedTime = timestamppb.New(received)
-	if said.IsZero() {
-		ev.OccurredTime = timestamppb.New(received)
-		ev.TimeQuality = eventv1.TimeQuality_TIME_QUALITY_RECEIVED
-		return
-	}
 	ev.OccurredTime = timestamppb.New(clampTime(said))
 	switch {
 	case said.UTC().Year() < firstPlausibleYear || said.After(received.Add(maxAhead)):

@@ -245,11 +245,11 @@ func (s *Intake) event(ctx context.Context, caller tenant.Identity, in *interact
 		ev.ContentDigest = event.ContentDigest(said)
 	}
 	event.Stamp(ev)
-	var said time.Time
-	if in.GetOccurredTime() != nil {
-		said = in.GetOccurredTime().AsTime()
+	if said := in.GetOccurredTime(); said != nil {
+		event.SetOccurred(ev, said.AsTime(), s.deps.Now(), false)
+	} else {
+		event.SetReceived(ev, s.deps.Now())
 	}
-	event.SetOccurred(ev, said, s.deps.Now(), false)
 	return ev, nil
 }
 

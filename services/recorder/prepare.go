@@ -288,10 +288,11 @@ func setTimes(ev *eventv1.Event, published time.Time) {
 	if ev.GetReceivedTime().IsValid() {
 		received = ev.GetReceivedTime().AsTime()
 	}
-	var said time.Time
-	if ev.GetOccurredTime() != nil {
-		said = ev.GetOccurredTime().AsTime()
+	if ev.GetOccurredTime() == nil {
+		event.SetReceived(ev, received)
+		return
 	}
+	said := ev.GetOccurredTime().AsTime()
 	switch ev.GetTimeQuality() {
 	case eventv1.TimeQuality_TIME_QUALITY_IMPLAUSIBLE, eventv1.TimeQuality_TIME_QUALITY_RECEIVED:
 		if ev.GetReceivedTime() == nil {

@@ -24,7 +24,7 @@ const (
 //   - what happened after it was sent: the two times are of different clocks;
 //   - retries that come late: some clients keep the sentAt of the first attempt.
 func correct(said, sent, received time.Time, retry bool) (at time.Time, corrected bool) {
-	if said.IsZero() || sent.IsZero() {
+	if sent.IsZero() {
 		return said, false
 	}
 	skew := received.Sub(sent)
@@ -64,7 +64,7 @@ func parseTime(raw string) (time.Time, bool) {
 	text := unquote(raw)
 	for _, layout := range timeLayouts {
 		if t, err := time.Parse(layout, text); err == nil {
-			return notZero(t.UTC()), true
+			return t.UTC(), true
 		}
 	}
 	return time.Time{}, false
@@ -86,16 +86,8 @@ func parseUnix(raw string) (time.Time, bool) {
 	case n > maxUnixMillis || n < -maxUnixMillis:
 		return time.Time{}, false
 	case n < millisFrom && n > -millisFrom:
-		return notZero(time.Unix(n, 0).UTC()), true
+		return time.Unix(n, 0).UTC(), true
 	default:
-		return notZero(time.UnixMilli(n).UTC()), true
+		return time.UnixMilli(n).UTC(), true
 	}
-}
-
-// notZero keeps the first instant of the year 1, which Go's zero time is, from being taken for no time.
-func notZero(t time.Time) time.Time {
-	if t.IsZero() {
-		return t.Add(time.Nanosecond)
-	}
-	return t
 }

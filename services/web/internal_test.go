@@ -23,7 +23,6 @@ func TestCorrect(t *testing.T) {
 		want       time.Time
 		corrected  bool
 	}{
-		{"nothing said", time.Time{}, at(-time.Hour), false, time.Time{}, false},
 		{"not said when sent", at(-time.Hour), time.Time{}, false, at(-time.Hour), false},
 		{"as good as right", at(-time.Hour), at(-5 * time.Second), false, at(-time.Hour), false},
 		{"behind", at(-2 * time.Hour), at(-time.Hour), false, at(-time.Hour), true},

@@ -147,6 +147,11 @@ func (b *builder) event(payload *eventv1.Payload, identifiers []*eventv1.Identif
 		Identifiers:   identifiers,
 		Payload:       payload,
 	}
+	if !b.m.timed {
+		event.SetReceived(ev, b.a.received)
+		event.Stamp(ev)
+		return ev
+	}
 	said, corrected := b.m.timestamp, false
 	if !b.a.imported {
 		sent := b.a.sentAt

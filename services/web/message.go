@@ -91,8 +91,10 @@ type message struct {
 	userID, anonymousID, groupID, previousID, messageID string
 	// event, name and category, empty for absent.
 	event, name, category string
-	// timestamp is what the client said of when, zero for nothing.
+	// timestamp is what the client said of when, if timed: the year 1 may be
+	// said, too.
 	timestamp time.Time
+	timed     bool
 	// sentAt is when it says that it sent this, zero for nothing.
 	sentAt time.Time
 	// properties and traits are JSON objects as they came, empty for absent.
@@ -140,6 +142,7 @@ func (rd *reader) read(m *message, raw string, k kind, defaults *callContext) {
 	// What the call adds is not the batch's.
 	m.context.rest = slices.Clip(m.context.rest)
 	var original time.Time
+	var originally bool
 	for i, f := range rd.members {
 		if i > 0 && f.name == rd.members[i-1].name {
 			m.violate(shownName(f.name), ruleRepeated, "is there more than once")
@@ -170,9 +173,9 @@ func (rd *reader) read(m *message, raw string, k kind, defaults *callContext) {
 		case "category":
 			m.category = m.label(f)
 		case "timestamp":
-			m.timestamp = m.time(f)
+			m.timestamp, m.timed = m.time(f)
 		case "originalTimestamp":
-			original = m.time(f)
+			original, originally = m.time(f)
 		case "sentAt":
 			// How it was sent is no reason to refuse what was sent.
 			m.sentAt, _ = parseTime(f.value)
@@ -185,8 +188,8 @@ func (rd *reader) read(m *message, raw string, k kind, defaults *callContext) {
 		default:
 		}
 	}
-	if m.timestamp.IsZero() {
-		m.timestamp = original
+	if !m.timed {
+		m.timestamp, m.timed = original, originally
 	}
 	m.check()
 	rd.digest(m)
@@ -241,12 +244,12 @@ func (m *message) label(f member) string {
 	return plainText(f.value)
 }
 
-func (m *message) time(f member) time.Time {
+func (m *message) time(f member) (time.Time, bool) {
 	t, ok := parseTime(f.value)
 	if !ok {
 		m.violate(f.name, ruleTime, "is not a time of ISO 8601")
 	}
-	return t
+	return t, ok
 }
 
 // object reads an object; an empty one is as good as none. An empty array

@@ -96,7 +96,11 @@ func ToEvent(e *CloudEvent, tenant, source string, now time.Time) (*eventv1.Even
 	if !event.Stamp(ev) {
 		return nil, fmt.Errorf("event %s of %s: type %s: %w", clip(e.ID), clip(e.Source), clip(e.Type), ErrUnknownType)
 	}
-	event.SetOccurred(ev, said, now, false)
+	if said.IsZero() {
+		event.SetReceived(ev, now)
+	} else {
+		event.SetOccurred(ev, said, now, false)
+	}
 	return ev, nil
 }
 
