@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -198,25 +199,10 @@ func (f Filter) Matches(stream, recordType string) bool {
 }
 
 func (f Filter) matchesType(recordType string) bool {
-	if len(f.Types) == 0 {
-		return true
-	}
-	for _, t := range f.Types {
-		if t == recordType {
-			return true
-		}
-	}
-	return false
+	return len(f.Types) == 0 || slices.Contains(f.Types, recordType)
 }
 
 func (f Filter) matchesStream(stream string) bool {
-	if len(f.StreamPrefixes) == 0 {
-		return true
-	}
-	for _, p := range f.StreamPrefixes {
-		if strings.HasPrefix(stream, p) {
-			return true
-		}
-	}
-	return false
+	return len(f.StreamPrefixes) == 0 ||
+		slices.ContainsFunc(f.StreamPrefixes, func(prefix string) bool { return strings.HasPrefix(stream, prefix) })
 }

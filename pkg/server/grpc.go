@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,9 +74,9 @@ type GRPC struct {
 	health *health.Server
 	scopes map[string]tenant.Scopes // by full service name
 	self   map[string]bool          // by full method name
-	// stopping is done once streams are to end.
-	stopping context.Context
-	stop     context.CancelFunc
+	// stopping is closed once streams are to end.
+	stopping chan struct{}
+	stop     func()
 }
 
 // NewGRPC builds a server with health and reflection. It serves nothing until
@@ -94,7 +95,8 @@ func NewGRPC(cfg GRPCConfig) (*GRPC, error) {
 	for _, m := range cfg.SelfValidating {
 		g.self[m] = true
 	}
-	g.stopping, g.stop = context.WithCancel(context.Background())
+	g.stopping = make(chan struct{})
+	g.stop = sync.OnceFunc(func() { close(g.stopping) })
 	m, err := newMetrics(cfg.Registry)
 	if err != nil {
 		return nil, err
@@ -105,7 +107,6 @@ func NewGRPC(cfg GRPCConfig) (*GRPC, error) {
 		grpc.MaxRecvMsgSize(cfg.MaxReceiveBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinimum, PermitWithoutStream: true}),
 	}
@@ -170,7 +171,7 @@ func (g *GRPC) Drain() {
 }
 
 // Stopping is closed by Drain.
-func (g *GRPC) Stopping() <-chan struct{} { return g.stopping.Done() }
+func (g *GRPC) Stopping() <-chan struct{} { return g.stopping }
 
 // Stop drains, lets calls in flight finish until ctx is done, and then cuts
 // them off. No handler runs once it returns.

@@ -70,7 +70,7 @@ func start(t *testing.T, service *customers, change func(*server.GRPCConfig)) *f
 	t.Helper()
 	f := &fixture{registry: prometheus.NewRegistry()}
 	cfg := server.GRPCConfig{
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registry: f.registry, Check: check,
+		Logger: quiet(), Registry: f.registry, Check: check,
 		Anonymous: tenant.Identity{Tenant: "default", Source: "grpc", Scopes: tenant.All},
 	}
 	if change != nil {
@@ -208,10 +208,7 @@ func TestKeys(t *testing.T) {
 		"two":       {[]string{"Bearer r", "Bearer w"}, codes.Unauthenticated, errorv1.Reason_REASON_BAD_CREDENTIALS},
 		"scope":     {[]string{"Bearer w"}, codes.PermissionDenied, errorv1.Reason_REASON_NOT_ALLOWED},
 	} {
-		ctx := t.Context()
-		for _, h := range tc.headers {
-			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", h)
-		}
+		ctx := metadata.NewOutgoingContext(t.Context(), metadata.MD{"authorization": tc.headers})
 		resp, err := f.client.GetCustomer(ctx, &customerv1.GetCustomerRequest{CustomerId: "c"})
 		require.Equal(t, tc.code, rpcerr.CodeOf(err), name)
 		require.Equal(t, tc.reason, rpcerr.ReasonOf(err), name)

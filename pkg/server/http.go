@@ -79,9 +79,6 @@ func recoverHTTP(next http.Handler, log *slog.Logger) http.Handler {
 			if p == nil {
 				return
 			}
-			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-				panic(p) // the handler's way to cut the connection
-			}
 			log.Error("panic in a handler", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 			http.Error(w, `{"error":"internal error"}`, http.StatusInternalServerError)
 		}()

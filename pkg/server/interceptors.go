@@ -72,8 +72,14 @@ func (g *GRPC) mapStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerI
 	}
 	ctx, cancel := context.WithCancelCause(ss.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(g.stopping, func() { cancel(errStopping) })()
-	err := handler(srv, &contextStream{ServerStream: ss, ctx: ctx})
+	go func() {
+		select {
+		case <-g.stopping:
+			cancel(errStopping)
+		case <-ctx.Done():
+		}
+	}()
+	err := handler(srv, withContext(ctx, ss))
 	if err == nil {
 		return nil
 	}
@@ -148,7 +154,7 @@ func (g *GRPC) authStream(srv any, ss grpc.ServerStream, info *grpc.StreamServer
 	if err != nil {
 		return err
 	}
-	return handler(srv, &contextStream{ServerStream: ss, ctx: ctx})
+	return handler(srv, withContext(ctx, ss))
 }
 
 // check refuses a request that breaks its bounds.
@@ -180,11 +186,15 @@ func (g *GRPC) validateStream(srv any, ss grpc.ServerStream, info *grpc.StreamSe
 // contextStream is a stream with another context.
 type contextStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	context func() context.Context
+}
+
+func withContext(ctx context.Context, ss grpc.ServerStream) grpc.ServerStream {
+	return &contextStream{ServerStream: ss, context: func() context.Context { return ctx }}
 }
 
 // Context implements grpc.ServerStream.
-func (s *contextStream) Context() context.Context { return s.ctx }
+func (s *contextStream) Context() context.Context { return s.context() }
 
 // checkedStream checks what it receives.
 type checkedStream struct {

@@ -3,6 +3,7 @@ package customer
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -156,6 +157,9 @@ func (g *generator) scalar(field protoreflect.FieldDescriptor) protoreflect.Valu
 	case protoreflect.StringKind:
 		if field.Name() == "value_json" {
 			return protoreflect.ValueOfString([]string{`"x"`, "null", "42", `{"name":"Acme"}`, " null "}[g.r.IntN(5)])
+		}
+		if name := string(field.Name()); strings.Contains(name, "customer_id") || strings.Contains(name, "profile_id") {
+			return protoreflect.ValueOfString(profiles[g.r.IntN(len(profiles))])
 		}
 		if field.ContainingMessage().Name() == "Trait" {
 			return protoreflect.ValueOfString([]string{"name", "firstName", "plan", "zip"}[g.r.IntN(4)])

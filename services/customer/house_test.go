@@ -18,13 +18,12 @@ import (
 
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
-	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	"github.com/parleyhq/parley/pkg/identity"
 	"github.com/parleyhq/parley/pkg/projection"
+	"github.com/parleyhq/parley/pkg/projection/projectiontest"
 	"github.com/parleyhq/parley/pkg/rawproto"
 	"github.com/parleyhq/parley/pkg/tenant"
 	"github.com/parleyhq/parley/pkg/token"
-	"github.com/parleyhq/parley/pkg/view/pebbleview"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	typev1 "github.com/parleyhq/parley/proto/gen/parley/type/v1"
@@ -45,7 +44,7 @@ var (
 // it records goes through the identity rules as it does in the recorder.
 type house struct {
 	t        testing.TB
-	log      *embedded.Store
+	log      eventstore.Store
 	codec    *event.Codec
 	resolver *identity.Resolver
 	engine   *customer.Engine
@@ -68,12 +67,8 @@ func newHouse(t testing.TB) *house {
 	var err error
 	h.resolver, err = identity.NewResolver(rules, secret)
 	require.NoError(t, err)
-	h.log, err = embedded.Open(t.TempDir(), embedded.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, h.log.Close()) })
-	views, err := pebbleview.Open(t.TempDir(), pebbleview.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, views.Close()) })
+	h.log = projectiontest.NewLog(t)
+	views := projectiontest.NewViews(t)
 	h.engine, err = projection.New(t.Context(), customer.Definition(), projection.Deps{Log: h.log, Codec: h.codec, Views: views})
 	require.NoError(t, err)
 	h.run()

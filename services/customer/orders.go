@@ -188,8 +188,11 @@ func mergeMoney(list, other []*typev1.Money) []*typev1.Money {
 // plainSums says that working and finished form of a list are the same: sums by
 // currency alone, none below zero or beyond one limb.
 func plainSums(list []*typev1.Money) bool {
-	return !slices.ContainsFunc(list, func(m *typev1.Money) bool { return len(m.GetCurrencyCode()) != currencyLen })
+	return !slices.ContainsFunc(list, func(m *typev1.Money) bool { return !isSum(m.GetCurrencyCode()) })
 }
+
+// isSum says that a key is that of a sum by currency, and not its upper limb.
+func isSum(key string) bool { return len(key) == currencyLen && !strings.HasPrefix(key, orderKey) }
 
 // finishOrders are the totals and the refunds of a working form as people see them.
 func finishOrders(working *customerv1.OrderSummary) (totals, refunds []*typev1.Money) {
@@ -258,7 +261,7 @@ func finishSums(working []*typev1.Money) []*typev1.Money {
 	finished := make([]*typev1.Money, 0, n)
 	for i := range n {
 		code := working[i].GetCurrencyCode()
-		if len(code) != currencyLen {
+		if !isSum(code) {
 			continue
 		}
 		finished = append(finished, sumAt(working[i:n], code).money(code))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,11 +32,11 @@ type Server struct {
 	desc   grpc.ServiceDesc
 }
 
-// Engine is the engine of this projection, Reader its reader.
-type (
-	Engine = projection.Engine[*customerv1.Customer]
-	Reader = projection.Reader[*customerv1.Customer]
-)
+// Engine is the engine of this projection.
+type Engine = projection.Engine[*customerv1.Customer]
+
+// Reader is the engine's reader.
+type Reader = projection.Reader[*customerv1.Customer]
 
 // Deps are what the server stands on. It closes none of them.
 type Deps struct {
@@ -53,8 +52,6 @@ type Deps struct {
 	// PollInterval is how often a watch looks without having been woken.
 	// Defaults to 10 seconds.
 	PollInterval time.Duration
-	// Logger. Defaults to none.
-	Logger *slog.Logger
 }
 
 const defaultPoll = 10 * time.Second
@@ -66,9 +63,6 @@ func NewServer(deps Deps) (*Server, error) {
 	}
 	if deps.PollInterval <= 0 {
 		deps.PollInterval = defaultPoll
-	}
-	if deps.Logger == nil {
-		deps.Logger = slog.New(slog.DiscardHandler)
 	}
 	desc, err := describe()
 	if err != nil {

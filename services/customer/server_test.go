@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -35,8 +34,8 @@ func ada(h *house) string {
 		payload: traits("firstName", `"Ada"`, "lastName", `"Lovelace"`, "plan", `"free"`),
 	})
 	h.record(said{at: 3, ids: []string{"anonymous_id", "laptop", "user_id", "u1"}, payload: order("A-4711", eur(39, 90))})
-	h.record(said{at: 4, ids: []string{"anonymous_id", "phone"}, payload: page("/app")})
-	h.record(said{at: 5, ids: []string{"anonymous_id", "phone", "user_id", "u1"}, payload: traits("plan", `"pro"`)})
+	h.record(said{at: 4, ids: []string{"anonymous_id", "tablet"}, payload: page("/app")})
+	h.record(said{at: 5, ids: []string{"anonymous_id", "tablet", "user_id", "u1"}, payload: traits("plan", `"pro"`)})
 	return h.record(said{
 		at: 6, channel: "email", direction: eventv1.Direction_DIRECTION_OUTBOUND, ids: []string{"email", "ada@example.com"},
 		payload: &eventv1.Payload{Kind: &eventv1.Payload_EmailSent{EmailSent: &eventv1.EmailSent{Subject: "Your order"}}},
@@ -47,7 +46,7 @@ func TestOnePersonIsOneCustomer(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	tok := ada(h)
-	c := h.get("anonymous_id", "phone", tok)
+	c := h.get("anonymous_id", "tablet", tok)
 	require.Equal(t, h.profile("anonymous_id", "laptop"), c.GetCustomerId(), "the oldest profile names the customer")
 	require.Len(t, c.GetProfileIds(), 4)
 	require.Equal(t, c.GetCustomerId(), c.GetProfileIds()[0])
@@ -57,7 +56,7 @@ func TestOnePersonIsOneCustomer(t *testing.T) {
 		ids = append(ids, fmt.Sprintf("%s %s ×%d", id.GetKind(), id.GetValue(), id.GetEventCount()))
 	}
 	require.Equal(t, []string{
-		"user_id u1 ×3", "email ada@example.com ×2", "anonymous_id phone ×2", "anonymous_id laptop ×4",
+		"user_id u1 ×3", "email ada@example.com ×2", "anonymous_id tablet ×2", "anonymous_id laptop ×4",
 	}, ids)
 	var known []string
 	for _, trait := range c.GetTraits() {
@@ -91,7 +90,6 @@ func TestOnePersonIsOneCustomer(t *testing.T) {
 func TestAnyOrderOfArrival(t *testing.T) {
 	t.Parallel()
 	story := []said{
-		{at: 0, ids: []string{"anonymous_id", "laptop"}, payload: page("/pricing")},
 		{at: 1, ids: []string{"anonymous_id", "laptop", "user_id", "u1"}, payload: traits("plan", `"free"`, "phone", `"1"`)},
 		{at: 2, ids: []string{"user_id", "u1"}, payload: traits("plan", `"pro"`, "phone", `null`)},
 		{at: 3, ids: []string{"anonymous_id", "laptop"}, payload: order("o1", eur(10, 0))},
@@ -216,6 +214,7 @@ func TestReadMasks(t *testing.T) {
 		{"what is not there", []string{"consents"}, &customerv1.Customer{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			got, err := h.client.GetCustomer(h.call("acme"), &customerv1.GetCustomerRequest{
 				CustomerId: whole.GetCustomerId(), ReadMask: &fieldmaskpb.FieldMask{Paths: tc.paths},
 			})
@@ -254,11 +253,11 @@ func TestBatchGet(t *testing.T) {
 func TestLookup(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	tok := ada(h)
+	ada(h)
 	// Two who write from the same role address, and one who gives Ada's.
 	h.record(said{ids: []string{"user_id", "u2", "email", "info@example.com"}})
 	h.record(said{ids: []string{"user_id", "u3", "email", "info@example.com"}})
-	tok = max(tok, h.record(said{ids: []string{"user_id", "u4", "email", "ada@example.com"}}))
+	tok := h.record(said{ids: []string{"user_id", "u4", "email", "ada@example.com"}})
 	lookup := func(kind, value string) ([]string, error) {
 		answer, err := h.client.LookupCustomer(h.call("acme"), &customerv1.LookupCustomerRequest{
 			Kind: kind, Value: value, ConsistencyToken: tok, ReadMask: &fieldmaskpb.FieldMask{Paths: []string{"identifiers"}},
@@ -366,5 +365,4 @@ func TestATokenIsWaitedFor(t *testing.T) {
 		tok := h.record(said{at: i, ids: []string{"user_id", "u1"}})
 		require.EqualValues(t, i+1, h.get("user_id", "u1", tok).GetInteractionCount())
 	}
-	require.Less(t, time.Duration(0), patience)
 }

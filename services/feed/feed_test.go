@@ -23,13 +23,12 @@ import (
 
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
-	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	"github.com/parleyhq/parley/pkg/projection"
+	"github.com/parleyhq/parley/pkg/projection/projectiontest"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/tenant"
 	"github.com/parleyhq/parley/pkg/token"
 	"github.com/parleyhq/parley/pkg/view"
-	"github.com/parleyhq/parley/pkg/view/pebbleview"
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	feedv1 "github.com/parleyhq/parley/proto/gen/parley/feed/v1"
@@ -44,8 +43,8 @@ const patience = 30 * time.Second
 // house is an event store with the feed over it on a real connection.
 type house struct {
 	t        *testing.T
-	log      *embedded.Store
-	views    *pebbleview.Store
+	log      eventstore.Store
+	views    view.Store
 	codec    *event.Codec
 	index    *feed.Index
 	stopping chan struct{}
@@ -58,13 +57,8 @@ type house struct {
 func newHouse(t *testing.T, heartbeat time.Duration) *house {
 	t.Helper()
 	h := &house{t: t, codec: event.NewCodec(), stopping: make(chan struct{})}
+	h.log, h.views = projectiontest.NewLog(t), projectiontest.NewViews(t)
 	var err error
-	h.log, err = embedded.Open(t.TempDir(), embedded.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, h.log.Close()) })
-	h.views, err = pebbleview.Open(t.TempDir(), pebbleview.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, h.views.Close()) })
 	h.index, err = feed.OpenIndex(t.Context(), feed.IndexDeps{Log: h.log, Views: h.views})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -247,6 +241,7 @@ func TestSubscribeFilters(t *testing.T) {
 		{name: "another tenant's name as a prefix", tenant: "acme", prefixes: []string{"acme2."}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			req := fromStart()
 			req.Types, req.StreamPrefixes = tc.types, tc.prefixes
 			want := []string{}
@@ -343,6 +338,7 @@ func TestSubscribeRefuses(t *testing.T) {
 		{"no tenant", fromStart(), "", codes.Unauthenticated, errorv1.Reason_REASON_BAD_CREDENTIALS},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			ctx := t.Context()
 			if tc.tenant != "" {
 				ctx = as(ctx, tc.tenant)
@@ -440,18 +436,16 @@ func TestIndexOfAnotherLog(t *testing.T) {
 	h := newHouse(t, time.Second)
 	_, position := h.append("acme", "web", "s1", page("/1"))
 	require.NoError(t, h.index.WaitFor(t.Context(), position))
-	other, err := embedded.Open(t.TempDir(), embedded.Options{})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, other.Close()) }()
+	other := projectiontest.NewLog(t)
 	require.Eventually(t, func() bool {
-		gen, err := h.views.Open(t.Context(), view.Namespace{Projection: "feed", Version: 1}, view.Collection{Name: "positions"})
+		gen, err := h.views.Open(t.Context(), view.Namespace{Projection: "feed", Version: 1, Generation: 1}, view.Collection{Name: "positions"})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, gen.Close()) }()
 		checkpoint, err := gen.Checkpoint(t.Context())
 		require.NoError(t, err)
 		return checkpoint.Position == uint64(position)
 	}, patience, time.Millisecond)
-	_, err = feed.OpenIndex(t.Context(), feed.IndexDeps{Log: other, Views: h.views})
+	_, err := feed.OpenIndex(t.Context(), feed.IndexDeps{Log: other, Views: h.views})
 	require.ErrorIs(t, err, projection.ErrOtherLog)
 }
 

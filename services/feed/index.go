@@ -71,7 +71,7 @@ func OpenIndex(ctx context.Context, deps IndexDeps) (*Index, error) {
 	if deps.RetryDelay <= 0 {
 		deps.RetryDelay = retryDelay
 	}
-	ns := view.Namespace{Projection: indexName, Version: indexVersion}
+	ns := view.Namespace{Projection: indexName, Version: indexVersion, Generation: 1}
 	gen, err := deps.Views.Open(ctx, ns, view.Collection{Name: positions})
 	if err != nil {
 		return nil, fmt.Errorf("open feed index: %w", err)

@@ -3,10 +3,10 @@ package feed
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"github.com/parleyhq/parley/pkg/consistency"
 	"github.com/parleyhq/parley/pkg/eventstore"
@@ -15,7 +15,6 @@ import (
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	feedv1 "github.com/parleyhq/parley/proto/gen/parley/feed/v1"
-	"google.golang.org/grpc/codes"
 )
 
 // Server is the EventService. Make it with NewServer.
@@ -40,8 +39,6 @@ type Deps struct {
 	Stopping <-chan struct{}
 	// Now is the server's clock. Defaults to time.Now.
 	Now func() time.Time
-	// Logger. Defaults to none.
-	Logger *slog.Logger
 }
 
 // Decoder gives back the events that records hold.
@@ -68,9 +65,6 @@ func NewServer(deps Deps) (*Server, error) {
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now
-	}
-	if deps.Logger == nil {
-		deps.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Server{deps: deps, waiter: consistency.Waiter{Log: deps.Log, Model: deps.Index}}, nil
 }

@@ -398,6 +398,7 @@ func (c *committer) finish() {
 	for g := range c.inflight {
 		c.sync(g)
 		c.mu.Lock()
+		c.open[0] = nil
 		c.open = c.open[1:]
 		abandoned := g.abandoned
 		c.mu.Unlock()

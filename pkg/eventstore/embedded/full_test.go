@@ -2,8 +2,10 @@ package embedded_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -242,12 +244,11 @@ func (w *writer) untilAppended() {
 }
 
 func incompressible(n int) []byte {
-	var b strings.Builder
-	for b.Len() < n {
-		_, ids := audited(1)
-		b.WriteString(ids[0].String())
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = binary.LittleEndian.AppendUint64(b, rand.Uint64())
 	}
-	return []byte(b.String()[:n])
+	return b[:n]
 }
 
 func requireAlive(t *testing.T, store *embedded.Store) {

@@ -82,7 +82,10 @@ func digest(records []*eventstore.Record) string {
 	h := sha256.New()
 	for _, r := range records {
 		// What a hash is written to never fails.
-		_, _ = fmt.Fprintf(h, "%d %q %d %s %q %d %x %x\n", r.Position, r.Stream, r.Revision, r.ID, r.Type, r.ContentType, r.Data, r.Metadata)
+		_, _ = fmt.Fprintf(h, "%d %q %d %s %q %d %d %d\n",
+			r.Position, r.Stream, r.Revision, r.ID, r.Type, r.ContentType, len(r.Data), len(r.Metadata))
+		_, _ = h.Write(r.Data)
+		_, _ = h.Write(r.Metadata)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -103,7 +106,7 @@ type machine struct {
 
 func TestRandomOperations(t *testing.T) {
 	t.Parallel()
-	for run := range 4 {
+	for run := range 3 {
 		t.Run(fmt.Sprint(run), func(t *testing.T) {
 			t.Parallel()
 			seed := rand.Uint64()
@@ -117,7 +120,7 @@ func TestRandomOperations(t *testing.T) {
 				m.opts[i].FS = m.fs[i]
 				m.open(i)
 			}
-			for range 1500 {
+			for range 400 {
 				m.step()
 			}
 			m.compareAll()
@@ -183,7 +186,7 @@ func (m *machine) parts(count int) []eventstore.StreamAppend {
 		case 1:
 			a.Expected = eventstore.Revision(m.rng.IntN(20) - 1)
 		}
-		for range 1 + m.rng.IntN(1+m.rng.IntN(60)) {
+		for range 1 + m.rng.IntN(1+m.rng.IntN(30)) {
 			var id uuid.UUID
 			for i := range id {
 				id[i] = byte(m.rng.Uint32())

@@ -342,27 +342,25 @@ func newFilter(f eventstore.Filter) filter {
 func (f *filter) isZero() bool { return len(f.types) == 0 && len(f.prefixes) == 0 }
 
 func (f *filter) matches(s *segmentReader) bool {
-	if len(f.types) > 0 {
-		found := false
-		for _, t := range f.types {
-			if t == string(s.typ) {
-				found = true
-				break
-			}
-		}
-		if !found {
-			return false
-		}
-	}
-	if len(f.prefixes) == 0 {
-		return true
-	}
-	for _, p := range f.prefixes {
-		if bytes.HasPrefix(s.stream, p) {
+	return f.matchesType(s.typ) && f.matchesStream(s.stream)
+}
+
+func (f *filter) matchesType(typ []byte) bool {
+	for _, t := range f.types {
+		if t == string(typ) {
 			return true
 		}
 	}
-	return false
+	return len(f.types) == 0
+}
+
+func (f *filter) matchesStream(stream []byte) bool {
+	for _, p := range f.prefixes {
+		if bytes.HasPrefix(stream, p) {
+			return true
+		}
+	}
+	return len(f.prefixes) == 0
 }
 
 // arena hands out records and bytes from blocks, which grow with what is asked

@@ -157,13 +157,12 @@ var errDiskFull = errors.New("no space left on the disk")
 
 func (s *space) checkReserve() error {
 	s.checked, s.uncheckedN = time.Now(), 0
-	usage, err := s.FS.GetDiskUsage(s.dir)
-	if err != nil || usage.AvailBytes >= s.minFree {
-		// Where the file system does not tell, the ballast alone stands guard.
-		return nil
+	// Where the file system does not tell, the ballast alone stands guard.
+	if usage, err := s.FS.GetDiskUsage(s.dir); err == nil && usage.AvailBytes < s.minFree {
+		s.full.Store(true)
+		return fmt.Errorf("%d bytes are left on the disk, %d are kept free: %w", usage.AvailBytes, s.minFree, errDiskFull)
 	}
-	s.full.Store(true)
-	return fmt.Errorf("%d bytes are left on the disk, %d are kept free: %w", usage.AvailBytes, s.minFree, errDiskFull)
+	return nil
 }
 
 // recover looks whether a full store has room again.

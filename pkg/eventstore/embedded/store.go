@@ -130,9 +130,9 @@ func Open(dir string, opts Options) (*Store, error) {
 		}
 		return nil, errors.Join(err, folder.close())
 	}
-	s.space.opening.Store(false)
 	s.committer = newCommitter(s)
 	s.space.onStall = s.committer.stalled
+	s.space.opening.Store(false)
 	s.loops.Go(s.committer.gather)
 	s.loops.Go(s.committer.finish)
 	return s, nil

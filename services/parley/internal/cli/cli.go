@@ -117,6 +117,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return nil
 	case cmd.HasSubCommands():
 		hint := ""
+		cmd.SuggestionsMinimumDistance = 2 // edits
 		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
 			hint = fmt.Sprintf("; did you mean %q?", strings.Join(s, `" or "`))
 		}

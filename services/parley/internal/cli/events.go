@@ -87,12 +87,10 @@ func (t *tail) run(ctx context.Context, conn *grpc.ClientConn) error {
 	for {
 		before := t.token
 		err := t.once(ctx, conn)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return nil // interrupted: that is how one ends it
-		case t.token == "" || !retryable(err):
+		if ctx.Err() != nil {
+			err = nil // interrupted: that is how one ends it
+		}
+		if err == nil || t.token == "" || !retryable(err) {
 			return err
 		}
 		if t.token != before {

@@ -180,11 +180,10 @@ func (im *importer) file(ctx context.Context, name string, r io.Reader, batches 
 		return nil
 	}
 	for at := (place{file: name, line: 1}); ; at.line++ {
-		line, tooLong, err := readLine(lines)
-		if err != nil && !errors.Is(err, io.EOF) {
+		line, tooLong, last, err := readLine(lines)
+		if err != nil {
 			return fmt.Errorf("import %s: read line %d: %w", name, at.line, err)
 		}
-		last := err != nil
 		switch {
 		case tooLong:
 			im.count(func(r *importResult) { r.Lines++; r.BadLines++ })
@@ -203,8 +202,9 @@ func (im *importer) file(ctx context.Context, name string, r io.Reader, batches 
 	}
 }
 
-// readLine reads one line; of one that is too long nothing is kept.
-func readLine(r *bufio.Reader) (line []byte, tooLong bool, err error) {
+// readLine reads one line, which may be the last one; of one that is too long
+// nothing is kept.
+func readLine(r *bufio.Reader) (line []byte, tooLong, last bool, err error) {
 	for {
 		part, err := r.ReadSlice('\n')
 		if !tooLong {
@@ -213,8 +213,13 @@ func readLine(r *bufio.Reader) (line []byte, tooLong bool, err error) {
 		if len(line) > maxLine {
 			line, tooLong = nil, true
 		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return line, tooLong, err
+		switch {
+		case err == nil:
+			return line, tooLong, false, nil
+		case errors.Is(err, io.EOF):
+			return line, tooLong, true, nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, false, false, err
 		}
 	}
 }
@@ -252,6 +257,7 @@ func interactionOf(ev *eventv1.Event) *interactionv1.Interaction {
 	in := &interactionv1.Interaction{
 		SourceId: ev.GetSourceId(), Channel: ev.GetChannel(), Direction: ev.GetDirection(), Conversation: ev.GetConversation(),
 		SourceSequence: ev.GetSourceSequence(), Identifiers: ev.GetIdentifiers(), Actor: ev.GetActor(), Backfill: true, Payload: ev.GetPayload(),
+		ContextJson: ev.GetContextJson(),
 	}
 	if ev.GetTimeQuality() != eventv1.TimeQuality_TIME_QUALITY_RECEIVED {
 		in.OccurredTime = ev.GetOccurredTime()

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -110,7 +111,7 @@ func (a *App) sent(c *client, resp *interactionv1.RecordResponse) error {
 		var rows [][]string
 		for _, row := range [][]string{
 			{"outcome", enum(r.GetOutcome().String(), "RECORD_OUTCOME_")}, {"event", r.GetEventId()}, {"stream", r.GetStream()},
-			{"position", fmt.Sprint(r.GetPosition())}, {"reason", r.GetReason()}, {"token", resp.GetConsistencyToken()},
+			{"position", strconv.FormatUint(r.GetPosition(), 10)}, {"reason", r.GetReason()}, {"token", resp.GetConsistencyToken()},
 		} {
 			if row[1] != "" && row[1] != "0" {
 				rows = append(rows, row)
@@ -159,7 +160,7 @@ func (f *sendFlags) jsonText(a *App) (string, error) {
 		return f.json, nil
 	}
 	const most = 4 << 20 // more than any interaction may have
-	var r io.Reader = a.Stdin
+	r := a.Stdin
 	if name != "-" {
 		file, err := os.Open(name) //#nosec G304 -- the user names his own file
 		if err != nil {

@@ -73,12 +73,13 @@ NATS and the read models live in the data directory.
 		if err != nil {
 			return err
 		}
-		return a.serve(cmd.Context(), settings, args, nil)
+		ctx := cmd.Context()
+		return a.serve(ctx, settings, args, func(context.Context, *serve.Running) error { return nil })
 	}
 	return cmd
 }
 
-// serve runs the process; onReady, which may be nil, is called once it serves.
+// serve runs the process; onReady is called once it serves.
 func (a *App) serve(ctx context.Context, settings *serve.Settings, services []string, onReady func(context.Context, *serve.Running) error) error {
 	if err := settings.Check(services); err != nil {
 		if exposed(err) {
@@ -95,9 +96,6 @@ func (a *App) serve(ctx context.Context, settings *serve.Settings, services []st
 		OnReady: func(ctx context.Context, r *serve.Running) error {
 			if a.Terminal {
 				a.banner(settings, r)
-			}
-			if onReady == nil {
-				return nil
 			}
 			return onReady(ctx, r)
 		},

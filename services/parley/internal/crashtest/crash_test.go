@@ -50,6 +50,7 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 	var unanswered []load.Batch // sent, but the answer never came
 	for range rounds() {
 		p := process.Start(t, dir)
+		t.Logf("served after %s", p.Started.Round(time.Millisecond))
 		sender := load.NewSender(p.Addresses.HTTP, 4)
 		// What the crash before left without an answer is sent again, as a
 		// client does.

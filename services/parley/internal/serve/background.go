@@ -29,8 +29,8 @@ func (b *background) fail(err error) {
 // run starts a loop and pushes its end onto the stack: its context is
 // cancelled and its return waited for. Where it returns an error the process
 // ends.
-func (b *background) run(stack *server.Stack, name string, loop func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
+func (b *background) run(ctx context.Context, stack *server.Stack, name string, loop func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := loop(ctx); err != nil {

@@ -18,11 +18,11 @@ func (p *process) startCustomer(ctx context.Context, views view.Store, resolver 
 		return p.dir.explain("read model customer", err)
 	}
 	p.stack.Push("customer projection", func(context.Context) error { return engine.Close() })
-	service, err := customer.NewServer(customer.Deps{Engine: engine, Log: p.running.log, Resolver: resolver, Stopping: p.grpc.Stopping(), Logger: p.log})
+	service, err := customer.NewServer(customer.Deps{Engine: engine, Log: p.running.log, Resolver: resolver, Stopping: p.grpc.Stopping()})
 	if err != nil {
 		return err
 	}
 	service.Register(p.grpc.Registrar(tenant.Read))
-	p.project(Customer, engine)
+	p.project(ctx, Customer, engine)
 	return nil
 }

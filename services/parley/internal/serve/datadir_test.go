@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
-	"github.com/parleyhq/parley/services/parley/internal/serve"
 )
 
 func TestDataDirInUse(t *testing.T) {
@@ -106,7 +105,7 @@ func TestConfiguredSecretIsKeptNowhere(t *testing.T) {
 		require.NotContains(t, string(content), "a secret of my own", path)
 		return err
 	}))
-	var unset serve.Settings = s
+	unset := s
 	unset.Storage.ProfileSecret = ""
 	require.ErrorContains(t, fails(t, unset), "give --profile-secret if it was configured before")
 }

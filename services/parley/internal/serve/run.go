@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/parleyhq/parley/pkg/bus"
 	"github.com/parleyhq/parley/pkg/event"
@@ -71,6 +72,7 @@ type process struct {
 	codec     *event.Codec
 	dir       *dataDir
 	secret    []byte
+	tracer    *trace.TracerProvider // nil without a collector
 	running   Running
 	// listeners by name of the address.
 	listeners map[string]net.Listener
@@ -134,7 +136,7 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		p.listen, p.openStorage, p.openBus, p.serveGRPC, p.serveWeb, p.serveAdmin, p.awaitServices, p.announce,
+		p.listen, p.openTracing, p.openStorage, p.openBus, p.serveGRPC, p.serveWeb, p.serveAdmin, p.awaitServices, p.announce,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -285,7 +287,8 @@ func (p *process) drain() {
 	if d := p.settings.Process.DrainDelay; d > 0 {
 		select {
 		case <-time.After(d):
-		case <-p.loops.failed:
+		case err := <-p.loops.failed:
+			p.log.Error("a part failed while draining", "error", err)
 		}
 	}
 }
@@ -293,13 +296,20 @@ func (p *process) drain() {
 // Settled waits until all that was accepted so far is in the log and visible
 // in every read model of this process.
 func (r *Running) Settled(ctx context.Context) error {
-	const poll = 5 * time.Millisecond
-	for {
+	// NATS counts a message as waiting a moment after it has acknowledged it,
+	// so that nothing waiting has to be seen more than once.
+	const (
+		poll = 10 * time.Millisecond
+		sure = 3
+	)
+	for seen := 0; ; {
 		backlog, err := r.bus.Pending(ctx)
 		if err != nil {
 			return fmt.Errorf("wait for the recorder: %w", err)
 		}
-		if backlog.Messages == 0 {
+		if backlog.Messages > 0 {
+			seen = 0
+		} else if seen++; seen == sure {
 			break
 		}
 		select {

@@ -3,17 +3,21 @@ package serve_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -70,7 +74,7 @@ func TestServes(t *testing.T) {
 
 	resp := post(t, "http://"+said.HTTP+"/v1/track", `{"anonymousId":"b1","event":"Hello","messageId":"m1"}`)
 	require.Equal(t, http.StatusOK, resp)
-	require.NoError(t, r.Settled(t.Context()))
+	settled(t, r)
 	got, err := feedv1.NewEventServiceClient(conn).Get(t.Context(), &feedv1.GetRequest{EventId: recorded.GetResult().GetEventId(), ConsistencyToken: recorded.GetConsistencyToken()})
 	require.NoError(t, err)
 	require.Equal(t, "default", got.GetEvent().GetEvent().GetTenant())
@@ -92,6 +96,14 @@ func TestServes(t *testing.T) {
 	require.Error(t, err, "nobody listens any longer")
 }
 
+// settled waits until all that was accepted is visible.
+func settled(t *testing.T, r *serve.Running) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startDeadline)
+	defer cancel()
+	require.NoError(t, r.Settled(ctx))
+}
+
 func post(t *testing.T, url, body string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
@@ -103,7 +115,7 @@ func post(t *testing.T, url, body string) int {
 	return resp.StatusCode
 }
 
-// TestWhatWasRecordedOutlivesThePocess restarts on the same directory.
+// TestWhatWasRecordedOutlivesTheProcess restarts on the same directory.
 func TestWhatWasRecordedOutlivesTheProcess(t *testing.T) {
 	t.Parallel()
 	s := settings(t)
@@ -131,9 +143,10 @@ func TestPortTakenNamesTheFlag(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer func() { require.NoError(t, taken.Close()) }()
+	t.Cleanup(func() { require.NoError(t, taken.Close()) })
 	for _, flag := range []string{"grpc-listen", "http-listen", "admin-listen", "nats-listen"} {
 		t.Run(flag, func(t *testing.T) {
+			t.Parallel()
 			s := settings(t)
 			setting(&s.Listen, flag, taken.Addr().String())
 			err := fails(t, s)
@@ -170,12 +183,17 @@ func TestServicesApart(t *testing.T) {
 	require.NoDirExists(t, front.Storage.DataDir, "a gateway keeps nothing")
 	require.Equal(t, http.StatusOK, post(t, "http://"+gateway.Addresses.HTTP+"/v1/track", `{"userId":"u1","event":"Hello","messageId":"m1"}`))
 	http.DefaultClient.CloseIdleConnections()
-	require.NoError(t, behind.Settled(t.Context()))
+	settled(t, behind)
 	stream, err := feedv1.NewEventServiceClient(dial(t, behind.Addresses.GRPC)).Subscribe(t.Context(), &feedv1.SubscribeRequest{From: &feedv1.SubscribeRequest_Start{Start: &feedv1.FromStart{}}})
 	require.NoError(t, err)
-	item, err := stream.Recv()
-	require.NoError(t, err)
-	require.Equal(t, "web/dev", item.GetEvent().GetEvent().GetSource())
+	for {
+		item, err := stream.Recv()
+		require.NoError(t, err)
+		if ev := item.GetEvent(); ev != nil { // not a heartbeat
+			require.Equal(t, "web/dev", ev.GetEvent().GetSource())
+			return
+		}
+	}
 }
 
 // TestGarbage throws what no client says at every port.
@@ -191,19 +209,45 @@ func TestGarbage(t *testing.T) {
 		} {
 			conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
 			require.NoError(t, err)
-			_, err = conn.Write(garbage)
-			require.NoError(t, err)
-			require.NoError(t, conn.(*net.TCPConn).CloseWrite())
-			require.NoError(t, conn.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
-			_, _ = io.Copy(io.Discard, conn) // whatever it answers, or nothing
-			require.NoError(t, conn.Close())
+			require.NoError(t, conn.SetDeadline(time.Now().Add(100*time.Millisecond)))
+			// Whatever it answers, or nothing, or that it closes at once.
+			_, _ = conn.Write(garbage)
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
 		}
 	}
 	require.Equal(t, http.StatusOK, post(t, "http://"+a.HTTP+"/v1/track", `{"userId":"u1","event":"Still here","messageId":"m9"}`))
 	http.DefaultClient.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(t.Context(), startDeadline)
-	defer cancel()
-	require.NoError(t, r.Settled(ctx))
-	_, err := interactionv1.NewInteractionServiceClient(dial(t, a.GRPC)).Record(ctx, pageView("z"))
+	settled(t, r)
+	_, err := interactionv1.NewInteractionServiceClient(dial(t, a.GRPC)).Record(t.Context(), pageView("z"))
 	require.NoError(t, err)
+}
+
+// TestStartsAndStops asks processes to stop at every moment of their start, ten
+// at a time: none hangs, fails or leaves anything behind.
+func TestStartsAndStops(t *testing.T) {
+	t.Parallel()
+	const starts, atOnce, step = 50, 10, 10 * time.Millisecond
+	slots := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i := range starts {
+		s := settings(t)
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*step)
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() {
+				ended <- serve.Run(ctx, serve.Options{Settings: s, Logger: slog.New(slog.DiscardHandler), Random: rand.Reader, Now: time.Now})
+			}()
+			select {
+			case err := <-ended:
+				assert.NoError(t, err, "asked to stop after %s", time.Duration(i)*step)
+			case <-time.After(startDeadline):
+				t.Errorf("asked to stop after %s, it did not", time.Duration(i)*step)
+			}
+		})
+	}
+	all.Wait()
 }

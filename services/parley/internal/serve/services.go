@@ -81,13 +81,16 @@ func (p *process) serveGRPC(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.grpc, err = server.NewGRPC(server.GRPCConfig{
+	cfg := server.GRPCConfig{
 		Logger: p.log, Registry: p.registry, Keys: keys, TLS: tlsConfig, Codec: rawproto.Codec(), Check: p.check,
 		Anonymous: tenant.Identity{Tenant: DefaultTenant, Source: anonymousSource, Scopes: tenant.All},
 		// A batch is refused interaction by interaction, so the intake checks by itself.
 		SelfValidating: []string{interactionv1.InteractionService_Record_FullMethodName, interactionv1.InteractionService_RecordBatch_FullMethodName},
-	})
-	if err != nil {
+	}
+	if p.tracer != nil {
+		cfg.TracerProvider = p.tracer
+	}
+	if p.grpc, err = server.NewGRPC(cfg); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	resolver, err := p.resolver()
@@ -102,7 +105,7 @@ func (p *process) serveGRPC(ctx context.Context) error {
 		name  string
 		start func() error
 	}{
-		{Recorder, func() error { return p.startRecorder(resolver) }},
+		{Recorder, func() error { return p.startRecorder(ctx, resolver) }},
 		{Customer, func() error { return p.startCustomer(ctx, views, resolver) }},
 		{Feed, func() error { return p.startFeed(ctx, views) }},
 	} {
@@ -144,7 +147,7 @@ func (p *process) check(m proto.Message) []rpcerr.Violation {
 	return out
 }
 
-func (p *process) startRecorder(resolver *identity.Resolver) error {
+func (p *process) startRecorder(ctx context.Context, resolver *identity.Resolver) error {
 	r, err := recorder.New(recorder.Deps{
 		Log: p.running.log, Bus: p.running.bus, Codec: p.codec, Validator: p.validator, Resolver: resolver,
 		IndexDir: p.dir.file("recorder"), Now: p.opts.Now, Logger: p.log, Metrics: p.registry,
@@ -157,7 +160,7 @@ func (p *process) startRecorder(resolver *identity.Resolver) error {
 		return err
 	}
 	interactionv1.RegisterInteractionServiceServer(p.grpc.Registrar(tenant.Record), intake)
-	p.loops.run(&p.stack, "recorder", r.Run)
+	p.loops.run(ctx, &p.stack, "recorder", r.Run)
 	p.ready.Add(Recorder, func(context.Context) error { return r.Healthy() })
 	return nil
 }
@@ -169,21 +172,21 @@ func (p *process) startFeed(ctx context.Context, views view.Store) error {
 	}
 	p.stack.Push("feed index", func(context.Context) error { return index.Close() })
 	service, err := feed.NewServer(feed.Deps{
-		Log: p.running.log, Codec: p.codec, Index: index, Stopping: p.grpc.Stopping(), Now: p.opts.Now, Logger: p.log,
+		Log: p.running.log, Codec: p.codec, Index: index, Stopping: p.grpc.Stopping(), Now: p.opts.Now,
 	})
 	if err != nil {
 		return err
 	}
 	service.Register(p.grpc.Registrar(tenant.Read))
-	p.project(Feed, index)
+	p.project(ctx, Feed, index)
 	return nil
 }
 
 // project runs a projection. One that halts at an event goes on answering with
 // what it has, and says so in its readiness; any other failure ends the process.
-func (p *process) project(name string, one projection.Projection) {
+func (p *process) project(ctx context.Context, name string, one projection.Projection) {
 	p.running.projections = append(p.running.projections, one)
-	p.loops.run(&p.stack, name+" projection", func(ctx context.Context) error {
+	p.loops.run(ctx, &p.stack, name+" projection", func(ctx context.Context) error {
 		err := one.Run(ctx)
 		if halted, ok := errors.AsType[*projection.FoldError](err); ok {
 			p.log.Error("projection halted", "projection", one.Name(), "error", halted)

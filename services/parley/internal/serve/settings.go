@@ -134,6 +134,10 @@ type Process struct {
 	LogFormat string `flag:"log-format" usage:"form of the log: auto, text or json"`
 	// LogLevel is debug, info, warn or error. Defaults to info.
 	LogLevel string `flag:"log-level" usage:"from which level on to log: debug, info, warn or error"`
+	// OTLPEndpoint of an OpenTelemetry collector. Defaults to none: no traces.
+	OTLPEndpoint string `flag:"otlp-endpoint" usage:"URL of an OpenTelemetry collector that gets traces over gRPC, for example http://127.0.0.1:4317"`
+	// TraceShare of the calls that are traced unless the caller decides. Defaults to 0.01.
+	TraceShare float64 `flag:"trace-share" usage:"share of the calls to trace, 0 to 1, where the caller does not decide"`
 	// StopTimeout bounds how long calls in flight may take at the end. Defaults to 20s.
 	StopTimeout time.Duration `flag:"stop-timeout" usage:"how long calls in flight may take when the process stops"`
 	// DrainDelay is how long it still serves after it said that it is not ready. Defaults to 0s.
@@ -155,7 +159,7 @@ func DefaultSettings() Settings {
 		Listen:  Listen{GRPC: "127.0.0.1:7300", HTTP: "127.0.0.1:7380", Admin: "127.0.0.1:7390", NATS: "127.0.0.1:4222"},
 		Access:  Access{WriteKeys: []WriteKey{{Key: DevKey, Tenant: DefaultTenant, Source: "dev"}}},
 		NATS:    NATS{MaxIngress: 1 << 30},
-		Process: Process{LogFormat: "auto", LogLevel: "info", StopTimeout: 20 * time.Second},
+		Process: Process{LogFormat: "auto", LogLevel: "info", TraceShare: 0.01, StopTimeout: 20 * time.Second},
 	}
 }
 
@@ -190,7 +194,7 @@ func (s *Settings) Check(services []string) error {
 	_, err = s.Web.proxies()
 	errs = append(errs, err)
 	_, err = s.Process.level()
-	errs = append(errs, err)
+	errs = append(errs, err, s.Process.checkTracing())
 	if !slices.Contains([]string{"auto", "text", "json"}, s.Process.LogFormat) {
 		errs = append(errs, fmt.Errorf("--log-format %s: there are auto, text and json", s.Process.LogFormat))
 	}

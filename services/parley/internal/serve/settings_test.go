@@ -29,7 +29,7 @@ var texts = map[string]string{
 	"nats-tls-ca": "ca.pem", "nats-tls-cert": "n.pem", "nats-tls-key": "nk.pem", "nats-replicas": "3", "ingress-max-bytes": "2GiB",
 	"http-public-url": "https://t.example.com", "http-allowed-origins": "https://a.example,https://b.example", "http-trusted-proxies": "10.0.0.0/8",
 	"http-ignored-referrers": "pay.example", "http-link-secret": "fedcba9876543210", "http-events-per-second": "12.5",
-	"ready-file": "/run/parley.json", "log-format": "json", "log-level": "debug", "stop-timeout": "7s", "drain-delay": "3s",
+	"ready-file": "/run/parley.json", "log-format": "json", "log-level": "debug", "otlp-endpoint": "http://127.0.0.1:4317", "trace-share": "0.5", "stop-timeout": "7s", "drain-delay": "3s",
 }
 
 func TestFlagsEnvironmentAndFileAreEqual(t *testing.T) {
@@ -150,6 +150,8 @@ func TestCheckNamesTheFlag(t *testing.T) {
 		"log format":  {change: func(s *serve.Settings) { s.Process.LogFormat = "xml" }, want: "--log-format xml"},
 		"secret":      {change: func(s *serve.Settings) { s.Storage.ProfileSecret = "short" }, want: "--profile-secret: want at least"},
 		"link secret": {change: func(s *serve.Settings) { s.Web.LinkSecret = "short" }, want: "--http-link-secret"},
+		"collector":   {change: func(s *serve.Settings) { s.Process.OTLPEndpoint = "127.0.0.1:4317" }, want: "--otlp-endpoint 127.0.0.1:4317: want a URL"},
+		"share":       {change: func(s *serve.Settings) { s.Process.TraceShare = 2 }, want: "--trace-share 2"},
 		"data dir":    {change: func(s *serve.Settings) { s.Storage.DataDir = "" }, want: "--data-dir"},
 		"timeout":     {change: func(s *serve.Settings) { s.Process.StopTimeout = 0 }, want: "--stop-timeout"},
 		"no service":  {services: []string{"mail"}, want: `no service "mail"; there are recorder, customer, feed, web`},
