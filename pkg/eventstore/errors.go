@@ -3,6 +3,7 @@ package eventstore
 import (
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // The errors that every driver classifies its failures into. They are wrapped
@@ -56,7 +57,7 @@ func (r Revision) String() string {
 	case End:
 		return "end"
 	default:
-		return fmt.Sprintf("%d", int64(r))
+		return strconv.FormatInt(int64(r), 10)
 	}
 }
 

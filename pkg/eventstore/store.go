@@ -109,7 +109,7 @@ const (
 	// Any expects nothing. It gives up idempotency: only for appends whose
 	// repetition is harmless.
 	Any Revision = -2
-	// End, as a place to read backwards from, is the last record.
+	// End is the last record, as a place to read backwards from.
 	End Revision = -3
 )
 

@@ -413,14 +413,14 @@ type names struct {
 }
 
 var (
-	namesPool = sync.Pool{New: func() any { return new(names) }}
+	namesPool sync.Pool
 	namesSeed = maphash.MakeSeed()
 )
 
 func takeNames() *names {
 	n, ok := namesPool.Get().(*names)
 	if !ok {
-		panic("embedded: the pool holds names only")
+		return new(names)
 	}
 	return n
 }

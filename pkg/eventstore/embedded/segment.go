@@ -78,7 +78,8 @@ func (w *segmentWriter) add(stream string, revision eventstore.Revision, r *even
 	b = append(b, typeName...)
 	b = binary.AppendUvarint(b, uint64(len(r.Metadata)))
 	b = append(b, r.Metadata...)
-	w.body = append(b, r.Data...)
+	b = append(b, r.Data...)
+	w.body = b
 	w.count++
 }
 

@@ -77,7 +77,7 @@ func newSpace(fs vfs.FS, dir string, ballastBytes int64, minFree uint64) *space 
 func (s *space) makeBallast() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.FS.Stat(s.ballastName); err == nil {
+	if _, err := s.Stat(s.ballastName); err == nil {
 		s.ballast = true
 		return nil
 	}
@@ -105,7 +105,7 @@ func (s *space) reserve(name string, write int) (err error) {
 	defer func() {
 		err = errors.Join(err, f.Close())
 		if err != nil {
-			err = errors.Join(err, s.FS.Remove(name))
+			err = errors.Join(err, s.Remove(name))
 		}
 	}()
 	if err := f.Preallocate(0, s.ballastBytes); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
@@ -130,7 +130,7 @@ func (s *space) giveBack() bool {
 		return false
 	}
 	s.ballast = false
-	return s.FS.Remove(s.ballastName) == nil
+	return s.Remove(s.ballastName) == nil
 }
 
 // admit says whether there is room for an append of n bytes.
@@ -174,7 +174,7 @@ func (s *space) recover() error {
 		return fmt.Errorf("%w: %w", errDiskFull, err)
 	}
 	if s.ballast {
-		if err := s.FS.Remove(s.probeName); err != nil {
+		if err := s.Remove(s.probeName); err != nil {
 			return fmt.Errorf("remove %s: %w", s.probeName, err)
 		}
 	} else {

@@ -7,6 +7,8 @@
 // person has three identifiers: anonymous id, user id, e-mail address. Many
 // sessions run at once and interleave. A call is about 300 bytes of Segment JSON.
 //
+// The numbers come from a seeded generator on purpose.
+//
 // The package makes calls in the form of Segment's tracking API, the front
 // door's own format; whatever needs events maps them as the gateway does.
 package workload

@@ -88,7 +88,8 @@ func NewSource(opts workload.Options) *Source {
 func (s *Source) Next(dst Batch) Batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	body, ids := append(dst.Body[:0], `{"batch":[`...), dst.IDs[:0]
+	body, ids := dst.Body[:0], dst.IDs[:0]
+	body = append(body, `{"batch":[`...)
 	for i := range BatchSize {
 		if i > 0 {
 			body = append(body, ',')
