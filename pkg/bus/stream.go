@@ -94,6 +94,13 @@ func (b *Bus) reconcile(ctx context.Context) error {
 }
 
 func (b *Bus) reconcileOnce(ctx context.Context) error {
+	if b.embedded != nil {
+		// The embedded server must not be shut down in the midst of this: it
+		// leaves open what it is just making.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), b.cfg.ConnectTimeout)
+		defer cancel()
+	}
 	stream, err := b.js.Stream(ctx, StreamName)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = b.js.CreateStream(ctx, desired(jetstream.StreamConfig{}, b.cfg))

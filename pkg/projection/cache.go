@@ -18,14 +18,15 @@ type member struct {
 	owner *customer
 	storedMember
 
-	// doc is the profile's document, nil until it is needed.
+	// doc is the profile's document between its first use and the next flush.
 	doc proto.Message
-	// data are its bytes until then, if they are at hand.
-	data []byte
 	// size of the document when it was last seen marshalled.
 	size int
-	// changed since it was stored last.
+	// changed since it was stored last. The embedded data are then nil.
 	changed bool
+	// apart says that data and size are of the document finished for the
+	// profile alone, not for a customer whose only document it is.
+	apart bool
 	// stored says that the profile's document lies in the profiles' collection.
 	stored bool
 	// alias is the customer that the stored alias leads to; empty for none.
@@ -154,7 +155,7 @@ func loadCustomer(ctx context.Context, r view.Reader, documents string, key view
 	if err != nil {
 		return nil, fmt.Errorf("load customer: %w", err)
 	}
-	members, err := parseMembers(row.Meta, key.ID)
+	members, place, err := parseMembers(row.Meta, key.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -166,11 +167,12 @@ func loadCustomer(ctx context.Context, r view.Reader, documents string, key view
 		}
 		x.members = append(x.members, m)
 	}
-	only := x.holders() == 1
 	for _, m := range x.members {
 		switch {
-		case m.has && only:
+		case m.has && place == placeCustomer:
 			m.data = row.Data
+		case m.has && place == placeMeta:
+			m.apart = true
 		case m.has:
 			m.stored = true
 		}

@@ -122,9 +122,9 @@ type Decoder interface {
 type Options struct {
 	// Generation to fill and serve.
 	Generation uint32
-	// CommitEvents is the largest number of events in a commit. Defaults to 65,536.
+	// CommitEvents is the largest number of events in a commit. Defaults to 32,768.
 	CommitEvents int
-	// CommitBytes is about the largest size of a commit, in bytes of rows. Defaults to 24 MiB.
+	// CommitBytes is about the largest size of a commit, in bytes of rows. Defaults to 12 MiB.
 	CommitBytes int
 	// CommitDelay is how long a commit may wait for more events while the
 	// projection is behind; once caught up none waits. Defaults to 1 second.
@@ -137,8 +137,8 @@ type Options struct {
 	Decoders int
 	// Partitions is the number of goroutines that fold. Defaults to the number of CPUs, at most 16.
 	Partitions int
-	// ReplayCacheBytes bounds the decoded documents kept between commits
-	// while the projection is behind, estimated. Defaults to 96 MiB.
+	// ReplayCacheBytes bounds the documents kept in memory between commits
+	// while the projection is behind, estimated. Defaults to 48 MiB.
 	ReplayCacheBytes int
 	// LiveCacheBytes is the same once it has caught up. Defaults to 4 MiB.
 	LiveCacheBytes int

@@ -18,7 +18,8 @@ import (
 )
 
 // folder folds events about customers. Documents that were touched are kept
-// decoded until flush, so that a hot one is encoded once for many events.
+// decoded until flush, so that a hot one is encoded once for many events; from
+// then on as bytes, which cost the garbage collector nothing.
 //
 // A chunk is folded in three steps: customers that are not in the cache are
 // loaded, in parallel; one goroutine regroups profiles and gives every event to
@@ -32,11 +33,13 @@ type folder[D proto.Message] struct {
 	workers   int
 
 	cache *cache
+	// seen, if not nil, knows all profiles there are.
+	seen *seen
 	// touched during the chunk; dirty since the last flush.
 	touched, dirty, regrouped []*customer
 	missing                   map[view.Key]struct{}
 	// rows made since the last flush, by worker.
-	rows     [][]rowOp
+	rows     []rowWriter
 	rowBytes atomic.Int64
 }
 
@@ -49,16 +52,24 @@ type rowOp struct {
 func newFolder[D proto.Message](def *Customers[D], gen view.Generation, workers int) *folder[D] {
 	f := &folder[D]{def: def, gen: gen, workers: workers, documents: def.Documents}
 	f.documents.New = def.newMessage
-	f.reset()
+	f.reset(false)
 	return f
 }
 
-// reset forgets everything that is not stored.
-func (f *folder[D]) reset() {
-	f.cache = newCache()
+// reset forgets everything that is not stored; empty says that nothing is.
+func (f *folder[D]) reset(empty bool) {
+	f.cache, f.seen = newCache(), nil
+	if empty {
+		f.seen = newSeen()
+	}
 	f.touched, f.dirty = nil, nil
 	f.missing = map[view.Key]struct{}{}
-	f.rows = make([][]rowOp, f.workers)
+	f.rows = make([]rowWriter, f.workers)
+	for i := range f.rows {
+		w := &f.rows[i]
+		w.bytes = &f.rowBytes
+		w.emit = w.put
+	}
 	f.rowBytes.Store(0)
 }
 
@@ -169,7 +180,9 @@ func (f *folder[D]) need(key view.Key, rec *eventv1.RecordedEvent) error {
 	if err := key.Validate(); err != nil {
 		return f.poison(rec, fmt.Errorf("profile id: %w", err))
 	}
-	f.missing[key] = struct{}{}
+	if f.seen.has(key) {
+		f.missing[key] = struct{}{}
+	}
 	return nil
 }
 
@@ -202,6 +215,9 @@ func (f *folder[D]) assign(events []*eventv1.RecordedEvent) {
 func (f *folder[D]) member(key view.Key, position uint64) *member {
 	if m := f.cache.profiles[key]; m != nil {
 		return m
+	}
+	if f.seen != nil {
+		f.seen.add(key)
 	}
 	x := newCustomer(key, position)
 	f.cache.add(x)
@@ -237,7 +253,7 @@ func (f *folder[D]) foldCustomer(ctx context.Context, x *customer, events []*eve
 			}
 		}
 		m.queue = m.queue[:0]
-		m.has, m.changed = true, true
+		m.has, m.changed, m.data = true, true, nil
 	}
 	return nil
 }
@@ -273,12 +289,12 @@ func (f *folder[D]) document(ctx context.Context, m *member) (D, error) {
 		if err != nil {
 			return doc, fmt.Errorf("load profile %s: %w", m.key.ID, err)
 		}
-		m.data = data
+		m.data, m.apart = data, true
 	}
 	if err := proto.Unmarshal(m.data, doc); err != nil {
 		return doc, fmt.Errorf("document of profile %s: %w: %w", m.key.ID, view.ErrCorrupt, err)
 	}
-	m.doc, m.size, m.data = doc, len(m.data), nil
+	m.doc, m.size = doc, len(m.data)
 	return doc, nil
 }
 
@@ -293,24 +309,52 @@ func (f *folder[D]) foldRows(worker int, rec *eventv1.RecordedEvent) error {
 
 func (f *folder[D]) foldRow(worker, i int, rec *eventv1.RecordedEvent) (err error) {
 	defer recovered(&err)
-	fold := &f.def.Rows[i]
-	return fold.Fold(rec, func(id string, row proto.Message) error {
-		key := view.Key{Tenant: rec.GetEvent().GetTenant(), ID: id}
-		if err := key.Validate(); err != nil {
-			return err
-		}
-		data, err := view.MarshalDocument(row)
-		if err != nil {
-			return err
-		}
-		terms, err := fold.Collection.Terms(row)
-		if err != nil {
-			return err
-		}
-		f.rows[worker] = append(f.rows[worker], rowOp{collection: i, key: key, row: view.Row{Data: data, Terms: terms}})
-		f.rowBytes.Add(int64(len(data) + terms.Size() + len(id)))
-		return nil
-	})
+	w := &f.rows[worker]
+	w.fold, w.number, w.tenant = &f.def.Rows[i], i, rec.GetEvent().GetTenant()
+	return w.fold.Fold(rec, w.emit)
+}
+
+// rowWriter gathers the rows that one worker made since the last flush.
+type rowWriter struct {
+	ops []rowOp
+	// bytes of all workers' rows.
+	bytes *atomic.Int64
+	// arena holds the rows' bytes, many in one allocation.
+	arena []byte
+
+	// Of the fold at hand.
+	fold   *RowFold
+	number int
+	tenant string
+	// emit is put, made once.
+	emit func(id string, row proto.Message) error
+}
+
+// arenaBytes is the size of an allocation for rows.
+const arenaBytes = 64 << 10
+
+func (w *rowWriter) put(id string, row proto.Message) error {
+	key := view.Key{Tenant: w.tenant, ID: id}
+	if err := key.Validate(); err != nil {
+		return err
+	}
+	if size := proto.Size(row); cap(w.arena)-len(w.arena) < size {
+		w.arena = make([]byte, 0, max(arenaBytes, size))
+	}
+	from := len(w.arena)
+	arena, err := view.AppendDocument(w.arena, row)
+	if err != nil {
+		return err
+	}
+	w.arena = arena
+	terms, err := w.fold.Collection.Terms(row)
+	if err != nil {
+		return err
+	}
+	data := arena[from:len(arena):len(arena)]
+	w.ops = append(w.ops, rowOp{collection: w.number, key: key, row: view.Row{Data: data, Terms: terms}})
+	w.bytes.Add(int64(len(data) + terms.Size() + len(id)))
+	return nil
 }
 
 func (f *folder[D]) poison(rec *eventv1.RecordedEvent, err error) error {
@@ -353,12 +397,14 @@ func (f *folder[D]) parallel(n int, do func(worker, i int)) {
 // flush puts everything that changed into batch. After an error the folder
 // must be reset.
 func (f *folder[D]) flush(ctx context.Context, batch *view.Batch, number uint64) error {
-	for worker, rows := range f.rows {
-		for i := range rows {
-			batch.AppendRow(f.def.Rows[rows[i].collection].Collection.Name, rows[i].key, rows[i].row)
+	for worker := range f.rows {
+		w := &f.rows[worker]
+		for i := range w.ops {
+			op := &w.ops[i]
+			batch.AppendRow(f.def.Rows[op.collection].Collection.Name, op.key, op.row)
 		}
-		clear(rows)
-		f.rows[worker] = rows[:0]
+		clear(w.ops)
+		w.ops = w.ops[:0]
 	}
 	f.rowBytes.Store(0)
 	out := make([]finished, len(f.dirty))
@@ -382,13 +428,10 @@ func (f *folder[D]) flush(ctx context.Context, batch *view.Batch, number uint64)
 
 // finished is what is to be stored of a customer.
 type finished struct {
-	row      view.Row
-	profiles []profileRow
-}
-
-type profileRow struct {
-	m    *member
-	data []byte
+	row view.Row
+	// place of the profiles' documents, and their bytes in all.
+	place byte
+	bytes int
 }
 
 // finish computes what is to be stored of a customer.
@@ -423,7 +466,11 @@ func (f *folder[D]) finishMembers(ctx context.Context, x *customer, out *finishe
 	if out.row.Terms, err = f.documents.Terms(doc); err != nil {
 		return f.unstorable(x, err)
 	}
-	out.row.Meta = appendMembers(make([]byte, 0, 12+40*len(x.members)), x.members, x.key.ID)
+	size := 2 + 40*len(x.members)
+	if out.place == placeMeta {
+		size += out.bytes
+	}
+	out.row.Meta = appendMembers(make([]byte, 0, size), out.place, x.members, x.key.ID)
 	return nil
 }
 
@@ -436,6 +483,7 @@ func (f *folder[D]) unstorable(x *customer, err error) error {
 // that has one, else the combination of all.
 func (f *folder[D]) combined(ctx context.Context, x *customer, out *finished) (D, error) {
 	var none D
+	out.place = placeCustomer
 	switch x.holders() {
 	case 0:
 		return f.def.New(), nil
@@ -444,6 +492,7 @@ func (f *folder[D]) combined(ctx context.Context, x *customer, out *finished) (D
 		return f.document(ctx, x.members[i])
 	}
 	sum := f.def.New()
+	out.place = placeMeta
 	for _, m := range x.members {
 		if !m.has {
 			continue
@@ -452,20 +501,39 @@ func (f *folder[D]) combined(ctx context.Context, x *customer, out *finished) (D
 		if err != nil {
 			return none, err
 		}
-		if m.changed || !m.stored {
-			// What is stored must not depend on whose the profile once was.
-			if f.def.Finish != nil {
-				f.def.Finish(doc, Customer{Tenant: m.key.Tenant, ID: m.key.ID, Profiles: []string{m.key.ID}})
-			}
-			data, err := view.MarshalDocument(doc)
-			if err != nil {
+		if m.changed || !m.apart {
+			if err := f.marshalProfile(m, doc); err != nil {
 				return none, f.unstorable(x, err)
 			}
-			out.profiles = append(out.profiles, profileRow{m: m, data: data})
 		}
+		out.bytes += m.size
 		f.def.Combine(sum, doc)
 	}
+	if out.bytes > maxMetaDocuments {
+		out.place = placeProfiles
+	}
+	for _, m := range x.members {
+		// In size it may have been known without being at hand.
+		if doc, ok := m.doc.(D); ok && m.data == nil && (out.place == placeMeta || !m.stored) {
+			if err := f.marshalProfile(m, doc); err != nil {
+				return none, f.unstorable(x, err)
+			}
+		}
+	}
 	return sum, nil
+}
+
+// marshalProfile makes the bytes that are stored of a profile's document. They
+// must not depend on whose the profile once was.
+func (f *folder[D]) marshalProfile(m *member, doc D) (err error) {
+	if f.def.Finish != nil {
+		f.def.Finish(doc, Customer{Tenant: m.key.Tenant, ID: m.key.ID, Profiles: []string{m.key.ID}})
+	}
+	if m.data, err = view.MarshalDocument(doc); err != nil {
+		return err
+	}
+	m.apart, m.size = true, len(m.data)
+	return nil
 }
 
 // write puts a customer's rows into the batch.
@@ -479,27 +547,35 @@ func (f *folder[D]) write(batch *view.Batch, x *customer, out *finished) {
 	}
 	batch.PutRow(f.documents.Name, x.key, out.row, x.prior)
 	x.prior = view.Was(out.row.Terms)
-	for _, p := range out.profiles {
-		prior := view.Absent()
-		if p.m.stored {
-			prior = view.Was(view.Terms{})
-		}
-		batch.PutRow(profilesCollection, p.m.key, view.Row{Data: p.data}, prior)
-		p.m.stored, p.m.size = true, len(p.data)
-	}
-	only := x.holders() == 1
 	for _, m := range x.members {
-		m.changed = false
-		if only && m.has {
-			m.size = len(out.row.Data)
-		}
-		if only && m.stored {
-			batch.Delete(profilesCollection, m.key, view.Was(view.Terms{}))
-			m.stored = false
-		}
+		f.writeProfile(batch, m, out)
 		f.writeAlias(batch, m)
+		m.changed = false
 	}
 	f.cache.resize(x, x.memory())
+}
+
+// writeProfile stores a profile's document by itself, or takes it away from there.
+func (f *folder[D]) writeProfile(batch *view.Batch, m *member, out *finished) {
+	prior := view.Absent()
+	if m.stored {
+		prior = view.Was(view.Terms{})
+	}
+	switch {
+	case m.has && out.place == placeProfiles:
+		if m.changed || !m.stored {
+			// The bytes are kept: until the commit is done they are nowhere else.
+			batch.PutRow(profilesCollection, m.key, view.Row{Data: m.data}, prior)
+			m.stored = true
+		}
+	case m.stored:
+		batch.Delete(profilesCollection, m.key, prior)
+		m.stored = false
+	}
+	if m.has && out.place == placeCustomer {
+		m.data, m.apart, m.size = out.row.Data, false, len(out.row.Data)
+	}
+	m.doc = nil
 }
 
 // writeAlias makes the profile's id lead to its customer.

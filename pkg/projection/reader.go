@@ -135,7 +135,7 @@ func (r *Reader[D]) customer(ctx context.Context, s view.Reader, tenant, id stri
 	if err != nil {
 		return Customer{}, err
 	}
-	members, err := parseMembers(row.Meta, key.ID)
+	members, _, err := parseMembers(row.Meta, key.ID)
 	if err != nil {
 		return Customer{}, err
 	}

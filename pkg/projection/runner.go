@@ -21,7 +21,7 @@ import (
 type foldState interface {
 	fold(ctx context.Context, events []*eventv1.RecordedEvent) error
 	flush(ctx context.Context, batch *view.Batch, number uint64) error
-	reset()
+	reset(empty bool)
 	pendingBytes() int
 	pendingDocuments() int
 	evict(limit int, committed uint64)
@@ -58,14 +58,14 @@ type poison struct {
 
 func (o Options) withDefaults() Options {
 	o.Generation = cmp.Or(o.Generation, 1)
-	o.CommitEvents = positive(o.CommitEvents, 1<<16)
-	o.CommitBytes = positive(o.CommitBytes, 24<<20)
+	o.CommitEvents = positive(o.CommitEvents, 1<<15)
+	o.CommitBytes = positive(o.CommitBytes, 12<<20)
 	o.CommitDelay = positive(o.CommitDelay, time.Second)
 	o.ReadBatch = positive(o.ReadBatch, 2048)
 	o.ReadAhead = positive(o.ReadAhead, 4)
 	o.Decoders = positive(o.Decoders, 2)
 	o.Partitions = positive(o.Partitions, min(runtime.GOMAXPROCS(0), 16))
-	o.ReplayCacheBytes = positive(o.ReplayCacheBytes, 96<<20)
+	o.ReplayCacheBytes = positive(o.ReplayCacheBytes, 48<<20)
 	o.LiveCacheBytes = positive(o.LiveCacheBytes, 4<<20)
 	o.FoldAttempts = positive(o.FoldAttempts, 3)
 	o.RetryDelay = positive(o.RetryDelay, 50*time.Millisecond)

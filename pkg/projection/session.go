@@ -56,14 +56,14 @@ const (
 )
 
 // maxDirty bounds the documents that wait for a commit.
-const maxDirty = 16_384
+const maxDirty = 4096
 
 func (r *runner) session(ctx context.Context, token uint64) (err error) {
-	r.state.reset()
 	position, err := r.checkpoint(ctx)
 	if err != nil {
 		return err
 	}
+	r.state.reset(position == 0)
 	r.setState(CatchingUp, nil)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

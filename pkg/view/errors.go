@@ -23,6 +23,8 @@ var (
 	// ErrFull: the store cannot take more (disk full). Nothing of the commit
 	// was kept; reads go on.
 	ErrFull = errors.New("store is full")
+	// ErrUnavailable: the store cannot be written now; nothing of the commit was kept. Retry.
+	ErrUnavailable = errors.New("store unavailable")
 	// ErrFailed: the store broke and takes no more commits until it is opened again.
 	ErrFailed = errors.New("store failed")
 	// ErrCorrupt: what is stored cannot be what was written.

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -35,8 +36,8 @@ func (c *Collection) Terms(doc proto.Message) (Terms, error) {
 	if len(c.Indexes) == 0 {
 		return t, nil
 	}
-	var entries [][]byte
-	var buf []byte
+	scratch := termScratches.get()
+	defer termScratches.put(scratch)
 	for i := range c.Indexes {
 		index := &c.Indexes[i]
 		tuples := index.Extract(doc)
@@ -51,24 +52,60 @@ func (c *Collection) Terms(doc proto.Message) (Terms, error) {
 			if len(tuple) != len(index.Columns) || !tuple.matches(index.Columns) {
 				return Terms{}, fmt.Errorf("index %s gives a tuple of other columns than declared: %w", index.Name, ErrInvalid)
 			}
-			start := len(buf)
-			buf = append(buf, byte(i))
-			buf = AppendTuple(buf, tuple)
-			entries = append(entries, buf[start:len(buf):len(buf)])
+			scratch.add(byte(i), tuple)
 		}
 	}
-	if len(entries) > 1 {
-		slices.SortFunc(entries, bytes.Compare)
-		entries = slices.CompactFunc(entries, bytes.Equal)
-	}
-	t.ordered = make([]byte, 0, len(buf)+2*len(entries))
-	for _, e := range entries {
-		t.ordered = append(t.ordered, e[0])
-		t.ordered = binary.AppendUvarint(t.ordered, uint64(len(e)-1))
-		t.ordered = append(t.ordered, e[1:]...)
-	}
+	t.ordered = scratch.entries()
 	return t, nil
 }
+
+// termScratch is memory in which a document's entries are put together.
+type termScratch struct {
+	buf   []byte
+	spans []span
+}
+
+type span struct{ from, to int }
+
+func (s *termScratch) add(index byte, tuple Tuple) {
+	from := len(s.buf)
+	s.buf = AppendTuple(append(s.buf, index), tuple)
+	s.spans = append(s.spans, span{from, len(s.buf)})
+}
+
+func (s *termScratch) entry(at span) []byte { return s.buf[at.from:at.to] }
+
+// entries gives what was added in the form of Terms.ordered.
+func (s *termScratch) entries() []byte {
+	if len(s.spans) == 0 {
+		return nil
+	}
+	if len(s.spans) > 1 {
+		slices.SortFunc(s.spans, func(a, b span) int { return bytes.Compare(s.entry(a), s.entry(b)) })
+		s.spans = slices.CompactFunc(s.spans, func(a, b span) bool { return bytes.Equal(s.entry(a), s.entry(b)) })
+	}
+	ordered := make([]byte, 0, len(s.buf)+binary.MaxVarintLen16*len(s.spans))
+	for _, at := range s.spans {
+		e := s.entry(at)
+		ordered = binary.AppendUvarint(append(ordered, e[0]), uint64(len(e)-1))
+		ordered = append(ordered, e[1:]...)
+	}
+	return ordered
+}
+
+type termScratchPool struct{ pool sync.Pool }
+
+var termScratches termScratchPool
+
+func (p *termScratchPool) get() *termScratch {
+	if s, ok := p.pool.Get().(*termScratch); ok {
+		s.buf, s.spans = s.buf[:0], s.spans[:0]
+		return s
+	}
+	return &termScratch{}
+}
+
+func (p *termScratchPool) put(s *termScratch) { p.pool.Put(s) }
 
 func joinTexts(tuples []Tuple) termText {
 	if len(tuples) == 0 {
@@ -84,7 +121,7 @@ func joinTexts(tuples []Tuple) termText {
 	}
 	// The order in which texts are extracted says nothing.
 	slices.Sort(parts)
-	text := cutText(strings.Join(slices.Compact(parts), "\n"))
+	text := cutText(strings.Join(slices.Compact(parts), "\n"), MaxTextBytes)
 	return termText{hash: hashText(text), text: text}
 }
 
@@ -180,7 +217,7 @@ func (t *Terms) DiffOrdered(old *Terms, remove, add func(index int, tuple []byte
 		return err
 	}
 	for was != nil || is != nil {
-		order := 0
+		var order int
 		switch {
 		case was == nil:
 			order = 1

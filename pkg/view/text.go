@@ -121,14 +121,13 @@ func SearchWords(query string) []string {
 	return kept
 }
 
-// cutText keeps MaxTextBytes of a normalised text, whole characters.
-func cutText(text string) string {
-	if len(text) <= MaxTextBytes {
+// cutText keeps at most the bytes given, whole characters.
+func cutText(text string, most int) string {
+	if len(text) <= most {
 		return text
 	}
-	cut := MaxTextBytes
-	for cut > 0 && !utf8.RuneStart(text[cut]) {
-		cut--
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
 	}
-	return text[:cut]
+	return text[:most]
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // Tuple is one entry of a document in an index: a value for each column.
@@ -19,22 +18,16 @@ type Value struct {
 	s    string
 }
 
-// MaxValueBytes is the largest size of a string or of bytes in an index; what
-// is longer is cut, in documents and in queries alike.
+// MaxValueBytes is the largest size of a string or of bytes in an ordered
+// index; what is longer is cut, in documents and in queries alike, strings
+// between characters.
 const MaxValueBytes = 512
 
-// String makes a value of a ColumnString. U+0000 is taken out, since not every
-// driver could keep it; what is over MaxValueBytes is cut between characters.
+// String makes a value of a ColumnString, or a text. U+0000 is taken out, since
+// not every driver could keep it.
 func String(s string) Value {
 	if strings.IndexByte(s, 0) >= 0 {
 		s = strings.ReplaceAll(s, "\x00", "")
-	}
-	if len(s) > MaxValueBytes {
-		cut := MaxValueBytes
-		for cut > 0 && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut]
 	}
 	return Value{kind: ColumnString, s: s}
 }
@@ -45,10 +38,8 @@ func Int64(n int64) Value { return Value{kind: ColumnInt64, n: n} }
 // Time makes a value of a ColumnTime, rounded down to microseconds. Every year from 1 to 9999 has its place.
 func Time(t time.Time) Value { return Value{kind: ColumnTime, n: t.UnixMicro()} }
 
-// Bytes makes a value of a ColumnBytes; what is over MaxValueBytes is cut.
-func Bytes(b []byte) Value {
-	return Value{kind: ColumnBytes, s: string(b[:min(len(b), MaxValueBytes)])}
-}
+// Bytes makes a value of a ColumnBytes.
+func Bytes(b []byte) Value { return Value{kind: ColumnBytes, s: string(b)} }
 
 // IsZero says that there is no value.
 func (v Value) IsZero() bool { return v.kind == 0 }
@@ -81,8 +72,10 @@ func AppendValue(dst []byte, v Value) []byte {
 	switch v.kind {
 	case ColumnInt64, ColumnTime:
 		return binary.BigEndian.AppendUint64(dst, uint64(v.n)^(1<<63))
+	case ColumnString:
+		return AppendString(dst, cutText(v.s, MaxValueBytes))
 	default:
-		return AppendString(dst, v.s)
+		return AppendString(dst, v.s[:min(len(v.s), MaxValueBytes)])
 	}
 }
 

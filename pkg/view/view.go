@@ -52,8 +52,8 @@ type Generation interface {
 	// commits with an older one fail with ErrFenced.
 	Fence(ctx context.Context) (uint64, error)
 	// Commit writes the batch's rows and its checkpoint, all or nothing. It
-	// fails with ErrFenced, ErrFull, ErrFailed, ErrInvalid or ErrClosed and has
-	// then changed nothing. The batch may be reset and used again afterwards.
+	// fails with ErrFenced, ErrFull, ErrUnavailable, ErrFailed, ErrInvalid or
+	// ErrClosed and has then changed nothing. The batch may be reset and used again afterwards.
 	Commit(ctx context.Context, batch *Batch) error
 	// Snapshot gives a reader that sees the last commit's state for as long as
 	// it is open. Keep it open for moments only.

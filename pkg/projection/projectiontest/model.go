@@ -1,6 +1,7 @@
 package projectiontest
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 
@@ -16,9 +17,12 @@ import (
 // Model computes in the simplest way what a projection about customers must
 // say: everything in memory, every document from its first event on.
 type Model[D proto.Message] struct {
-	def projection.Customers[D]
-	// first is the position at which a profile was first seen, in order.
+	def   projection.Customers[D]
 	order []view.Key
+	// first is the position at which a profile was first seen, now is that of
+	// the event at hand.
+	first map[view.Key]uint64
+	now   uint64
 	// owner is the customer of a profile.
 	owner  map[view.Key]string
 	events map[view.Key][]*eventv1.RecordedEvent
@@ -26,12 +30,13 @@ type Model[D proto.Message] struct {
 
 // NewModel makes a model that has seen nothing.
 func NewModel[D proto.Message](def projection.Customers[D]) *Model[D] {
-	return &Model[D]{def: def, owner: map[view.Key]string{}, events: map[view.Key][]*eventv1.RecordedEvent{}}
+	return &Model[D]{def: def, first: map[view.Key]uint64{}, owner: map[view.Key]string{}, events: map[view.Key][]*eventv1.RecordedEvent{}}
 }
 
 // Apply takes an event.
 func (m *Model[D]) Apply(rec *eventv1.RecordedEvent) {
 	tenant := rec.GetEvent().GetTenant()
+	m.now = rec.GetPosition()
 	switch p := rec.GetEvent().GetPayload().GetKind().(type) {
 	case *eventv1.Payload_CustomersMerged:
 		survivor := m.see(tenant, p.CustomersMerged.GetCustomerId())
@@ -63,7 +68,7 @@ func (m *Model[D]) Apply(rec *eventv1.RecordedEvent) {
 func (m *Model[D]) see(tenant, profile string) string {
 	key := view.Key{Tenant: tenant, ID: profile}
 	if _, seen := m.owner[key]; !seen {
-		m.owner[key] = profile
+		m.owner[key], m.first[key] = profile, m.now
 		m.order = append(m.order, key)
 	}
 	return m.owner[key]
@@ -83,15 +88,13 @@ func (m *Model[D]) Documents(t testing.TB) map[view.Key]D {
 		}
 		doc := m.def.New()
 		c := projection.Customer{Tenant: customer.Tenant, ID: customer.ID}
-		for _, member := range m.order {
-			if member.Tenant == customer.Tenant && m.owner[member] == customer.ID {
-				c.Profiles = append(c.Profiles, member.ID)
-				part := m.def.New()
-				for _, rec := range m.events[member] {
-					require.NoError(t, m.def.Fold(part, proto.CloneOf(rec)))
-				}
-				m.def.Combine(doc, part)
+		for _, member := range m.members(customer) {
+			c.Profiles = append(c.Profiles, member.ID)
+			part := m.def.New()
+			for _, rec := range m.events[member] {
+				require.NoError(t, m.def.Fold(part, proto.CloneOf(rec)))
 			}
+			m.def.Combine(doc, part)
 		}
 		if m.def.Finish != nil {
 			m.def.Finish(doc, c)
@@ -99,6 +102,28 @@ func (m *Model[D]) Documents(t testing.TB) map[view.Key]D {
 		docs[customer] = doc
 	}
 	return docs
+}
+
+// members are a customer's profiles, the oldest first; of those that one event
+// brought, the one that he is named by, then by id.
+func (m *Model[D]) members(customer view.Key) []view.Key {
+	var members []view.Key
+	for _, key := range m.order {
+		if key.Tenant == customer.Tenant && m.owner[key] == customer.ID {
+			members = append(members, key)
+		}
+	}
+	slices.SortFunc(members, func(a, b view.Key) int {
+		named := 0
+		switch customer {
+		case a:
+			named = -1
+		case b:
+			named = 1
+		}
+		return cmp.Or(cmp.Compare(m.first[a], m.first[b]), named, cmp.Compare(a.ID, b.ID))
+	})
+	return members
 }
 
 // Check compares everything that a reader says with the model.

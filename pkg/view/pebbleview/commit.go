@@ -47,7 +47,10 @@ func (g *generation) Fence(ctx context.Context) (uint64, error) {
 	sh.token++
 	batch := g.store.db.NewBatch()
 	err := batch.Set(namespaceKey(sh.ns), formatGeneration(sh), nil)
-	if err = errors.Join(err, g.store.apply(batch, pebble.Sync)); err != nil {
+	if err = errors.Join(err, g.store.apply(ctx, batch)); err == nil {
+		err = g.store.flush(ctx)
+	}
+	if err != nil {
 		// The token stays taken: nobody else may get it should it be stored after all.
 		return 0, fmt.Errorf("fence %s: %w", sh.ns, err)
 	}
@@ -62,14 +65,17 @@ func (g *generation) Commit(ctx context.Context, b *view.Batch) error {
 	defer g.store.guard.leave()
 	g.shared.commit.Lock()
 	defer g.shared.commit.Unlock()
-	if err := g.commit(b); err != nil {
+	if err := g.commit(ctx, b); err != nil {
 		return fmt.Errorf("commit to %s: %w", g.shared.ns, err)
 	}
 	return nil
 }
 
-func (g *generation) commit(b *view.Batch) error {
+func (g *generation) commit(ctx context.Context, b *view.Batch) error {
 	sh := g.shared
+	if err := g.store.health.check(); err != nil {
+		return err
+	}
 	switch c := &b.Checkpoint; {
 	case c.Namespace != sh.ns:
 		return fmt.Errorf("checkpoint of %s: %w", c.Namespace, view.ErrInvalid)
@@ -89,11 +95,15 @@ func (g *generation) commit(b *view.Batch) error {
 	if err := w.finish(&b.Checkpoint); err != nil {
 		return errors.Join(err, w.batch.Close())
 	}
-	if err := g.store.apply(w.batch, pebble.NoSync); err != nil {
+	if err := g.store.apply(ctx, w.batch); err != nil {
 		return err
 	}
 	for k, next := range w.s.numbers {
 		sh.numbers[k] = next
+	}
+	// The commit is done: what fails here shows with the next one.
+	if err := g.store.flushOld(); err != nil {
+		g.store.stumbled(err)
 	}
 	return nil
 }

@@ -37,14 +37,18 @@
 //
 // # Crashes
 //
-// Commits are not synced: a crash takes back the latest ones, each whole,
-// newest first, and the projection folds them again from the log. A clean
-// Close loses nothing.
+// There is no write-ahead log: a commit is in memory until a table is written,
+// which happens when enough has gathered, every half minute while there are commits, when a writer
+// takes a fencing token, and when the store is closed. Tables are written in
+// the order of the commits and appear at once, so a crash takes back the latest
+// commits, each whole, and the projection folds them again from the log.
 //
 // # A full disk, a broken one
 //
 // Where less than Options.MinFreeBytes is free, commits answer view.ErrFull
-// and change nothing; they do again once there is room. Any error of Pebble's
-// log or manifest fails the store: Failed tells, commits answer view.ErrFailed,
-// and the process should be restarted.
+// and change nothing; they do again once there is room. While tables cannot be
+// written, commits answer view.ErrUnavailable (or view.ErrFull) and Pebble
+// tries again. An error of Pebble's manifest fails the store: Failed tells,
+// commits answer view.ErrFailed, and the process should be restarted. Reads go
+// on in all cases.
 package pebbleview

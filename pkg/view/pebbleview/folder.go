@@ -37,8 +37,8 @@ func openFolder(fsys vfs.FS, dir string) (io.Closer, error) {
 	if dir == "" {
 		return nil, fmt.Errorf("no folder is named: %w", view.ErrInvalid)
 	}
-	if err := fsys.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("make folder: %w", err)
+	if err := makeFolder(fsys, dir); err != nil {
+		return nil, err
 	}
 	lock, err := fsys.Lock(fsys.PathJoin(dir, lockFile))
 	if err != nil {
@@ -51,6 +51,39 @@ func openFolder(fsys vfs.FS, dir string) (io.Closer, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return lock, nil
+}
+
+// makeFolder makes a folder where there is none, and its parents, so that they
+// survive a crash.
+func makeFolder(fsys vfs.FS, dir string) error {
+	_, err := fsys.Stat(dir)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look for folder: %w", err)
+	}
+	parent := fsys.PathDir(dir)
+	if parent != dir && parent != "" && parent != "." {
+		if err := makeFolder(fsys, parent); err != nil {
+			return err
+		}
+	}
+	if err := fsys.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	return syncFolder(fsys, parent)
+}
+
+func syncFolder(fsys vfs.FS, dir string) error {
+	folder, err := fsys.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("sync folder %s: %w", dir, err)
+	}
+	if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
+		return fmt.Errorf("sync folder %s: %w", dir, err)
+	}
+	return nil
 }
 
 // isLocked says whether a lock failed because somebody has it: Pebble's file
@@ -109,12 +142,5 @@ func writeFormat(fsys vfs.FS, dir string) error {
 	if err := fsys.Rename(temp, fsys.PathJoin(dir, formatFile)); err != nil {
 		return fmt.Errorf("write %s: %w", formatFile, err)
 	}
-	folder, err := fsys.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	return nil
+	return syncFolder(fsys, dir)
 }

@@ -40,8 +40,8 @@ func (r *reader) query(ctx context.Context, name string, q *view.Query) (page vi
 	if err := q.Validate(&c.Indexes[index]); err != nil {
 		return view.Page{}, err
 	}
-	print := q.Fingerprint()
-	behind, err := parseCursor(q.Cursor, print)
+	fingerprint := q.Fingerprint()
+	behind, err := parseCursor(q.Cursor, fingerprint)
 	if err != nil {
 		return view.Page{}, err
 	}
@@ -60,7 +60,7 @@ func (r *reader) query(ctx context.Context, name string, q *view.Query) (page vi
 	found := m.found
 	if len(found) > q.Limit {
 		found = found[:q.Limit]
-		page.Next = formatCursor(print, found[q.Limit-1].place)
+		page.Next = formatCursor(fingerprint, found[q.Limit-1].place)
 	}
 	columns := c.Indexes[index].Columns
 	if len(q.Prefixes) > 0 {

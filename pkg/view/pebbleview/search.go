@@ -51,8 +51,8 @@ func (r *reader) search(name string, s *view.Search) (page view.Page, err error)
 	if len(words) == 0 {
 		return view.Page{}, fmt.Errorf("fewer than %d characters: %w", view.MinSearchRunes, view.ErrInvalid)
 	}
-	print := r.searchFingerprint(s)
-	place, err := parseCursor(s.Cursor, print)
+	fingerprint := r.searchFingerprint(s)
+	place, err := parseCursor(s.Cursor, fingerprint)
 	if err != nil {
 		return view.Page{}, err
 	}
@@ -82,7 +82,7 @@ func (r *reader) search(name string, s *view.Search) (page view.Page, err error)
 		page.Entries = append(page.Entries, view.Entry{Key: key, Data: row.Data, Meta: row.Meta})
 	}
 	if more {
-		page.Next = formatCursor(print, binary.BigEndian.AppendUint32(nil, next))
+		page.Next = formatCursor(fingerprint, binary.BigEndian.AppendUint32(nil, next))
 	}
 	return page, nil
 }

@@ -26,7 +26,7 @@ type Options struct {
 	// CacheBytes is the size of the block cache. Defaults to 16 MiB.
 	CacheBytes int64
 	// MemTableBytes is the most that is kept in memory before it is written to
-	// a table; there may be two of them for a moment. Defaults to 32 MiB.
+	// a table; while much is written there may be three times as much. Defaults to 32 MiB.
 	MemTableBytes int
 	// MinFreeBytes is the space on the disk below which commits are refused. Defaults to 64 MiB.
 	MinFreeBytes uint64
@@ -38,17 +38,20 @@ type Options struct {
 
 // Store is a view.Store on Pebble.
 type Store struct {
-	dir   string
-	fs    vfs.FS
-	log   *slog.Logger
-	now   func() time.Time
-	free  uint64
-	lock  io.Closer
-	db    *pebble.DB
-	cache *pebble.Cache
-	guard guard
-
-	failure atomic.Pointer[error]
+	dir    string
+	disk   *disk
+	log    *slog.Logger
+	now    func() time.Time
+	free   uint64
+	lock   io.Closer
+	db     *pebble.DB
+	cache  *pebble.Cache
+	guard  guard
+	health health
+	// backlog is what was committed and is not in tables.
+	backlog *backlog
+	// flushedAt is when the memory table was last written out, by flushEvery.
+	flushedAt atomic.Int64
 
 	mu          sync.Mutex
 	generations map[view.Namespace]*shared
@@ -84,13 +87,16 @@ type numberKey struct {
 // fails with view.ErrInUse and view.ErrNewerFormat.
 func Open(dir string, opts Options) (*Store, error) {
 	s := &Store{
-		dir: dir, fs: opts.FS, log: opts.Logger, now: opts.Now,
+		dir: dir, log: opts.Logger, now: opts.Now,
 		free: cmp.Or(opts.MinFreeBytes, 64<<20), generations: map[view.Namespace]*shared{},
 	}
 	s.guard.idle = make(chan struct{})
-	if s.fs == nil {
-		s.fs = vfs.Default
+	if opts.FS == nil {
+		opts.FS = vfs.Default
 	}
+	s.disk = newDisk(opts.FS)
+	opts.MemTableBytes = cmp.Or(max(opts.MemTableBytes, 0), 32<<20)
+	s.backlog = newBacklog(2 * int64(opts.MemTableBytes))
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -104,11 +110,11 @@ func Open(dir string, opts Options) (*Store, error) {
 }
 
 func (s *Store) open(opts Options) (err error) {
-	if s.lock, err = openFolder(s.fs, s.dir); err != nil {
+	if s.lock, err = openFolder(s.disk, s.dir); err != nil {
 		return err
 	}
 	s.cache = pebble.NewCache(cmp.Or(opts.CacheBytes, 16<<20))
-	s.db, err = pebble.Open(s.fs.PathJoin(s.dir, dbDir), s.options(opts))
+	s.db, err = pebble.Open(s.disk.PathJoin(s.dir, dbDir), s.options(opts))
 	if err == nil && s.Failed() != nil {
 		err = errors.Join(s.Failed(), s.db.Close())
 	}
@@ -121,21 +127,30 @@ func (s *Store) open(opts Options) (err error) {
 
 func (s *Store) options(opts Options) *pebble.Options {
 	o := &pebble.Options{
-		FS:    s.fs,
+		FS:    s.disk,
 		Cache: s.cache,
 		// Pinned, so that an upgrade of Pebble does not by itself make the
 		// store unreadable for the version before.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
 		Merger:             postingMerger,
-		MemTableSize:       uint64(cmp.Or(max(opts.MemTableBytes, 0), 32<<20)),
-		// A replay writes in bursts: let the lower levels catch up afterwards.
-		MemTableStopWritesThreshold: 4,
+		// The log of events is the only one that is needed: what was not yet
+		// written to tables is folded again.
+		DisableWAL:   true,
+		MemTableSize: uint64(opts.MemTableBytes),
+		// Stopping is backlog's task.
+		MemTableStopWritesThreshold: 100,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       40,
 		LBaseMaxBytes:               256 << 20,
 		Logger:                      pebbleLogger{log: s.log, fail: s.fail},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { s.log.Warn("pebble: background work failed", "error", err) },
+			BackgroundError: s.stumbled,
+			FlushEnd: func(info pebble.FlushInfo) {
+				if info.Err == nil {
+					s.health.background.Store(nil)
+					s.backlog.flushed()
+				}
+			},
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				s.log.Error("pebble: corrupt file", "path", info.Path, "error", info.Details)
 			},
@@ -160,7 +175,7 @@ type pebbleLogger struct {
 func (pebbleLogger) Infof(string, ...any) {}
 
 func (l pebbleLogger) Errorf(format string, args ...any) {
-	l.log.Warn("pebble: " + fmt.Sprintf(format, args...))
+	l.log.Warn("pebble", "message", fmt.Sprintf(format, args...))
 }
 
 func (l pebbleLogger) Fatalf(format string, args ...any) {
@@ -169,15 +184,23 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 
 // fail is told what the store cannot go on after.
 func (s *Store) fail(cause error) {
-	err := fmt.Errorf("%w: %w", view.ErrFailed, cause)
-	if s.failure.CompareAndSwap(nil, &err) {
+	failed := s.health.fail(cause)
+	s.backlog.stumbled()
+	if failed {
 		s.log.Error("views failed; restart the process", "path", s.dir, "error", cause)
 	}
 }
 
+// stumbled is told what Pebble is going to try again.
+func (s *Store) stumbled(err error) {
+	s.health.stumbled(err)
+	s.backlog.stumbled()
+	s.log.Warn("views cannot be written, trying again", "path", s.dir, "error", err)
+}
+
 // Failed is view.Store's.
 func (s *Store) Failed() error {
-	if err := s.failure.Load(); err != nil {
+	if err := s.health.failure.Load(); err != nil {
 		return *err
 	}
 	return nil
@@ -206,7 +229,7 @@ func (s *Store) openGeneration(ctx context.Context, ns view.Namespace, collectio
 	sh := s.generations[ns]
 	if sh == nil {
 		var err error
-		if sh, err = s.loadGeneration(ns, schema); err != nil {
+		if sh, err = s.loadGeneration(ctx, ns, schema); err != nil {
 			return nil, err
 		}
 	}
@@ -219,7 +242,7 @@ func (s *Store) openGeneration(ctx context.Context, ns view.Namespace, collectio
 }
 
 // loadGeneration reads what is known of a generation, or makes a new one.
-func (s *Store) loadGeneration(ns view.Namespace, schema string) (*shared, error) {
+func (s *Store) loadGeneration(ctx context.Context, ns view.Namespace, schema string) (*shared, error) {
 	sh := &shared{ns: ns, schema: schema, numbers: map[numberKey]uint32{}}
 	data, closer, err := s.db.Get(namespaceKey(ns))
 	if err == nil {
@@ -238,7 +261,7 @@ func (s *Store) loadGeneration(ns view.Namespace, schema string) (*shared, error
 	err = errors.Join(
 		batch.Set([]byte{kindNext}, binary.BigEndian.AppendUint32(nil, number+1), nil),
 		batch.Set(namespaceKey(ns), formatGeneration(sh), nil))
-	return sh, errors.Join(err, s.apply(batch, pebble.Sync))
+	return sh, errors.Join(err, s.apply(ctx, batch))
 }
 
 func (s *Store) nextNumber() (uint32, error) {
@@ -256,25 +279,60 @@ func (s *Store) nextNumber() (uint32, error) {
 	return binary.BigEndian.Uint32(data), nil
 }
 
-// apply commits a batch and closes it. Pebble panics where it cannot switch
-// its log; that fails the store like any other error of the log.
-func (s *Store) apply(batch *pebble.Batch, sync *pebble.WriteOptions) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.fail(fmt.Errorf("commit: %v", r))
-			err = s.Failed()
-		}
-	}()
-	if err := s.Failed(); err != nil {
+// apply commits a batch and closes it.
+func (s *Store) apply(ctx context.Context, batch *pebble.Batch) error {
+	if err := errors.Join(s.backlog.wait(ctx, s.health.check), s.checkSpace()); err != nil {
 		return errors.Join(err, batch.Close())
 	}
-	if err := s.checkSpace(); err != nil {
-		return errors.Join(err, batch.Close())
-	}
-	if err := batch.Commit(sync); err != nil {
+	s.backlog.add(batch.Len())
+	if err := batch.Commit(pebble.NoSync); err != nil {
 		s.fail(err)
 	}
 	return errors.Join(s.Failed(), batch.Close())
+}
+
+// flushEvery is how old a commit gets at most before the next one has it
+// written to a table: so much is folded again after a crash.
+const flushEvery = 30 * time.Second
+
+// flushOld writes the memory table out in the background if it is old.
+func (s *Store) flushOld() error {
+	now := s.now().UnixNano()
+	last := s.flushedAt.Load()
+	if last == 0 {
+		s.flushedAt.CompareAndSwap(0, now)
+		return nil
+	}
+	if time.Duration(now-last) < flushEvery || !s.flushedAt.CompareAndSwap(last, now) {
+		return nil
+	}
+	if _, err := s.db.AsyncFlush(); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	return nil
+}
+
+// flush makes everything that was committed survive a crash.
+func (s *Store) flush(ctx context.Context) error {
+	done, err := s.db.AsyncFlush()
+	if err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	ticker := time.NewTicker(failureDelay)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+			// Pebble tries for ever, nobody has to wait for that.
+			if err := s.health.check(); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // spaceEvery is how often the free space is looked up.
@@ -284,7 +342,7 @@ func (s *Store) checkSpace() error {
 	s.spaceMu.Lock()
 	defer s.spaceMu.Unlock()
 	if now := s.now(); s.spaceChecked.IsZero() || now.Sub(s.spaceChecked) >= spaceEvery || s.spaceFree < s.free {
-		usage, err := s.fs.GetDiskUsage(s.dir)
+		usage, err := s.disk.GetDiskUsage(s.dir)
 		switch {
 		case errors.Is(err, vfs.ErrUnsupported):
 			usage.AvailBytes = s.free
@@ -331,13 +389,13 @@ func (s *Store) Drop(ctx context.Context, ns view.Namespace) error {
 	defer s.guard.leave()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.drop(ns); err != nil {
+	if err := s.drop(ctx, ns); err != nil {
 		return fmt.Errorf("drop generation %s: %w", ns, err)
 	}
 	return nil
 }
 
-func (s *Store) drop(ns view.Namespace) error {
+func (s *Store) drop(ctx context.Context, ns view.Namespace) error {
 	if sh := s.generations[ns]; sh != nil {
 		return view.ErrInUse
 	}
@@ -358,45 +416,50 @@ func (s *Store) drop(ns view.Namespace) error {
 		batch.Delete(namespaceKey(ns), nil),
 		batch.Delete(binary.BigEndian.AppendUint32([]byte{kindCheckpoint}, number), nil),
 		batch.DeleteRange(rows, binary.BigEndian.AppendUint32([]byte{kindRows}, number+1), nil))
-	return errors.Join(err, s.apply(batch, pebble.Sync))
+	if err := errors.Join(err, s.apply(ctx, batch)); err != nil {
+		return err
+	}
+	return s.flush(ctx)
 }
 
 // closeWait is how long Close waits for a Pebble that has failed: it may hold
 // locks that nobody will ever give back.
 const closeWait = 2 * time.Second
 
-// Close is view.Store's. It waits for reads that are under way, open snapshots among them.
+// Close is view.Store's. It waits for reads that are under way, open snapshots
+// among them, and makes all commits survive a crash.
 func (s *Store) Close() error {
 	if !s.guard.close() {
 		return nil
 	}
 	<-s.guard.idle
-	closed := make(chan error, 1)
-	go func() {
-		defer func() {
-			if r := recover(); r != nil {
-				closed <- fmt.Errorf("%w: close: %v", view.ErrFailed, r)
-			}
-		}()
-		closed <- s.db.Close()
-	}()
-	var err error
-	if s.Failed() == nil {
-		err = <-closed
-	} else {
-		timer := time.NewTimer(closeWait)
-		defer timer.Stop()
-		select {
-		case err = <-closed:
-		case <-timer.C:
-			err = s.Failed()
-		}
+	err := s.Failed()
+	if err == nil {
+		err = s.flush(context.Background())
 	}
+	s.disk.hurry()
+	err = errors.Join(err, s.closeDB(err != nil))
 	s.cache.Unref()
 	if err = errors.Join(err, s.lock.Close()); err != nil {
 		return fmt.Errorf("close views in %s: %w", s.dir, err)
 	}
 	return nil
+}
+
+func (s *Store) closeDB(failed bool) error {
+	closed := make(chan error, 1)
+	go func() { closed <- s.db.Close() }()
+	if !failed {
+		return <-closed
+	}
+	timer := time.NewTimer(closeWait)
+	defer timer.Stop()
+	select {
+	case err := <-closed:
+		return err
+	case <-timer.C:
+		return nil
+	}
 }
 
 // release gives up a handle of a generation.

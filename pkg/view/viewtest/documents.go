@@ -331,8 +331,8 @@ func testScanDigest(t *testing.T, b Backend) {
 		ids = append(ids, e.Key.ID)
 	}
 	require.Equal(t, []string{"e03", "e02", "e01"}, ids, "a clustered collection is in its index's order")
-	for range f.Scan(t.Context(), "customers", "beta") {
-		t.Fatal("nobody there")
+	for e, err := range f.Scan(t.Context(), "customers", "beta") {
+		t.Fatal("nobody there", e, err)
 	}
 	for _, err := range f.Scan(t.Context(), "nowhere", "") {
 		require.ErrorIs(t, err, view.ErrInvalid)

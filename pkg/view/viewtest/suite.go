@@ -180,7 +180,7 @@ func open(t *testing.T, b Backend) *fixture {
 }
 
 func (f *fixture) close() {
-	require.NoError(f.t, f.Generation.Close())
+	require.NoError(f.t, f.Close())
 	require.NoError(f.t, f.store.Close())
 }
 

@@ -29,7 +29,7 @@ import (
 const anonymousSource = "grpc"
 
 // openStorage opens the data directory with all in it but NATS.
-func (p *process) openStorage(context.Context) error {
+func (p *process) openStorage(ctx context.Context) error {
 	var err error
 	if p.validator, err = event.NewValidator(
 		&interactionv1.Interaction{}, &interactionv1.QuarantinedBody{},
@@ -53,6 +53,16 @@ func (p *process) openStorage(context.Context) error {
 		return p.dir.explain("event store", err)
 	}
 	p.stack.Push("event store", func(context.Context) error { return log.Close() })
+	// A log that cannot be written any more ends the process: nothing more can
+	// be acknowledged, and a new start tells what is there.
+	p.loops.run(ctx, &p.stack, "event store", func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-log.Failed():
+			return log.Failure()
+		}
+	})
 	p.running.log = log
 	return nil
 }
