@@ -21,15 +21,18 @@ import (
 // A service records an interaction, then reads the customer with exactly that
 // interaction in it.
 func Example() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-
 	conn, err := grpc.NewClient("127.0.0.1:7300", grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer conn.Close()
+	if err := errors.Join(visit(context.Background(), conn), conn.Close()); err != nil {
+		log.Fatal(err)
+	}
+}
 
+func visit(ctx context.Context, conn *grpc.ClientConn) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	recorded, err := interactionv1.NewInteractionServiceClient(conn).Record(ctx, &interactionv1.RecordRequest{
 		Interaction: &interactionv1.Interaction{
 			SourceId:     "visit-4711", // makes a retry harmless
@@ -43,7 +46,7 @@ func Example() {
 		},
 	})
 	if err != nil {
-		log.Fatal(err)
+		return fmt.Errorf("record the visit: %w", err)
 	}
 
 	found, err := customerv1.NewCustomerServiceClient(conn).LookupCustomer(ctx, &customerv1.LookupCustomerRequest{
@@ -52,11 +55,12 @@ func Example() {
 		ConsistencyToken: recorded.GetConsistencyToken(), // read your own write
 	})
 	if err != nil {
-		log.Fatal(err)
+		return fmt.Errorf("look up the visitor: %w", err)
 	}
 	for _, match := range found.GetMatches() {
 		fmt.Println(match.GetCustomer().GetDisplayName(), match.GetCustomer().GetInteractionCount())
 	}
+	return nil
 }
 
 // A contact-centre tool follows the log and misses nothing: it keeps the last
@@ -66,21 +70,25 @@ func Example_subscribe() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer conn.Close()
+	if err := errors.Join(follow(context.Background(), conn), conn.Close()); err != nil {
+		log.Fatal(err)
+	}
+}
 
+func follow(ctx context.Context, conn *grpc.ClientConn) error {
 	request := &feedv1.SubscribeRequest{
 		From:  &feedv1.SubscribeRequest_Start{Start: &feedv1.FromStart{}},
 		Types: []string{"parley.call.*"},
 	}
 	for {
-		stream, err := feedv1.NewEventServiceClient(conn).Subscribe(context.Background(), request, grpc.WaitForReady(true))
+		stream, err := feedv1.NewEventServiceClient(conn).Subscribe(ctx, request, grpc.WaitForReady(true))
 		if err != nil {
-			log.Fatal(err)
+			return fmt.Errorf("follow the calls: %w", err)
 		}
 		for {
 			item, err := stream.Recv()
 			if errors.Is(err, io.EOF) {
-				return
+				return nil
 			}
 			if err != nil {
 				log.Print("resuming: ", err)

@@ -139,7 +139,7 @@ func (s *Store) options(opts Options) *pebble.Options {
 		MemTableSize: uint64(opts.MemTableBytes),
 		// Stopping is backlog's task.
 		MemTableStopWritesThreshold: 100,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       16,
 		L0StopWritesThreshold:       40,
 		LBaseMaxBytes:               256 << 20,
 		Logger:                      pebbleLogger{log: s.log, fail: s.fail},
