@@ -89,13 +89,11 @@ func TestASecondOpenIsRefused(t *testing.T) {
 	_, err := first.Append(t.Context(), "a", eventstore.NoStream, records...)
 	require.NoError(t, err)
 
-	t.Run("in another process", func(t *testing.T) {
-		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), childVariable+"="+dir)
-		out, err := child.CombinedOutput()
-		require.Error(t, err)
-		require.Contains(t, string(out), eventstore.ErrInUse.Error())
-	})
+	other := exec.Command(os.Args[0])
+	other.Env = append(os.Environ(), childVariable+"="+dir)
+	out, err := other.CombinedOutput()
+	require.Error(t, err, "another process")
+	require.Contains(t, string(out), eventstore.ErrInUse.Error())
 	require.NoError(t, first.Close())
 	require.NoError(t, open(t, dir, embedded.Options{}).Close())
 }

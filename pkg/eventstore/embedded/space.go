@@ -158,7 +158,7 @@ var errDiskFull = errors.New("no space left on the disk")
 func (s *space) checkReserve() error {
 	s.checked, s.uncheckedN = time.Now(), 0
 	// Where the file system does not tell, the ballast alone stands guard.
-	if usage, err := s.FS.GetDiskUsage(s.dir); err == nil && usage.AvailBytes < s.minFree {
+	if usage, err := s.GetDiskUsage(s.dir); err == nil && usage.AvailBytes < s.minFree {
 		s.full.Store(true)
 		return fmt.Errorf("%d bytes are left on the disk, %d are kept free: %w", usage.AvailBytes, s.minFree, errDiskFull)
 	}
