@@ -138,18 +138,24 @@ func newCustomer(key view.Key, first uint64) *customer {
 }
 
 // loadCustomer reads the customer that a profile belongs to; nil where it was
-// never seen.
-func loadCustomer(ctx context.Context, r view.Reader, documents string, key view.Key) (*customer, error) {
-	row, err := r.Load(ctx, documents, key)
+// never seen. It looks first for the alias if there is likely to be one.
+func loadCustomer(ctx context.Context, r view.Reader, documents string, key view.Key, aliased bool) (*customer, error) {
+	row, err := view.Row{}, view.ErrNotFound
+	if !aliased {
+		row, err = r.Load(ctx, documents, key)
+	}
 	if errors.Is(err, view.ErrNotFound) {
 		var owner []byte
 		owner, err = r.Get(ctx, aliasesCollection, key)
-		if errors.Is(err, view.ErrNotFound) {
-			return nil, nil
-		}
-		if err == nil {
+		switch {
+		case err == nil:
 			key.ID = string(owner)
 			row, err = r.Load(ctx, documents, key)
+		case errors.Is(err, view.ErrNotFound) && aliased:
+			row, err = r.Load(ctx, documents, key)
+		}
+		if errors.Is(err, view.ErrNotFound) && len(owner) == 0 {
+			return nil, nil
 		}
 	}
 	if err != nil {

@@ -74,4 +74,4 @@ func (m *metrics) unregister() {
 	}
 }
 
-var errNoDependency = errors.New("Log, Codec and Views are required")
+var errNoDependency = errors.New("a log, a codec and views are required")

@@ -35,7 +35,7 @@ func (w *waiters) advance(position uint64) {
 	defer w.mu.Unlock()
 	w.position = max(w.position, position)
 	for len(w.queue) > 0 && w.queue[0].position <= w.position {
-		close(w.queue.pop().ready)
+		w.queue.wakeFirst()
 	}
 }
 
@@ -56,7 +56,7 @@ func (w *waiters) halt(err error) {
 		return
 	}
 	for len(w.queue) > 0 {
-		close(w.queue.pop().ready)
+		w.queue.wakeFirst()
 	}
 }
 
@@ -96,12 +96,10 @@ func (w *waiters) wait(ctx context.Context, position uint64) error {
 // waiterHeap has the least position first.
 type waiterHeap []*waiter
 
-func (h *waiterHeap) pop() *waiter {
-	w, ok := heap.Pop(h).(*waiter)
-	if !ok {
-		panic("waiter heap holds waiters only")
-	}
-	return w
+func (h *waiterHeap) wakeFirst() {
+	first := (*h)[0]
+	heap.Pop(h)
+	close(first.ready)
 }
 
 func (h waiterHeap) Len() int           { return len(h) }
@@ -113,12 +111,10 @@ func (h waiterHeap) Swap(i, j int) {
 
 // Push is heap.Interface's.
 func (h *waiterHeap) Push(x any) {
-	w, ok := x.(*waiter)
-	if !ok {
-		panic("waiter heap holds waiters only")
+	if w, ok := x.(*waiter); ok {
+		w.index = len(*h)
+		*h = append(*h, w)
 	}
-	w.index = len(*h)
-	*h = append(*h, w)
 }
 
 // Pop is heap.Interface's.
