@@ -19,12 +19,13 @@ import (
 	"github.com/parleyhq/parley/pkg/identity"
 	"github.com/parleyhq/parley/pkg/testkit/workload"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+	"github.com/parleyhq/parley/services/parley/internal/process"
 	"github.com/parleyhq/parley/services/recorder"
 	"github.com/parleyhq/parley/services/web"
 )
 
 // secret of the profile ids in logs that are made here.
-var secret = []byte("a secret for measurements, 32 by")
+const secret = "a secret for measurements, 32 by"
 
 // logs made so far, by their number of calls.
 var logs = map[int]string{}
@@ -40,11 +41,13 @@ func logOf(b *testing.B, calls int) string {
 	dir, err := os.MkdirTemp("", fmt.Sprintf("parley-bench-%d-", calls))
 	require.NoError(b, err)
 	cleanups = append(cleanups, func() { _ = os.RemoveAll(dir) })
+	// A process makes it a data directory; what follows is as if it had served.
+	require.NoError(b, startOver(b, dir).Stop(b.Context()))
 	begun := time.Now()
 
 	log, err := embedded.Open(filepath.Join(dir, "log"), embedded.Options{})
 	require.NoError(b, err)
-	resolver, err := identity.NewResolver(identity.DefaultRules(), secret)
+	resolver, err := identity.NewResolver(identity.DefaultRules(), []byte(secret))
 	require.NoError(b, err)
 	rec, err := recorder.New(recorder.Deps{
 		Log:      log,
@@ -62,6 +65,12 @@ func logOf(b *testing.B, calls int) string {
 	b.Logf("made a log of %d events from %d calls in %s", head, calls, time.Since(begun).Round(time.Millisecond))
 	logs[calls] = dir
 	return dir
+}
+
+// startOver starts a process over a data directory of logOf's.
+func startOver(b *testing.B, dir string) *process.Process {
+	b.Helper()
+	return process.Start(b, dir, "--profile-secret", secret)
 }
 
 // feed stands in for NATS between the gateway's mapping and the recorder: it

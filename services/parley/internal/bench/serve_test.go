@@ -218,7 +218,7 @@ func BenchmarkLarge(b *testing.B) {
 			ratio:     ratio(growth), floor: "1.5; 1.1",
 		})
 
-		p := process.Start(b, logOf(b, many))
+		p := startOver(b, logOf(b, many))
 		b.ReportMetric(float64(p.Started.Milliseconds()), "start-ms")
 		report(row{
 			what:   fmt.Sprintf("start to serving, %d events in the log", events),
@@ -234,7 +234,7 @@ func replayServed(b *testing.B, dir string) (events int, took time.Duration, pea
 	b.Helper()
 	require.NoError(b, os.RemoveAll(filepath.Join(dir, "views")))
 	begun := time.Now()
-	p := process.Start(b, dir)
+	p := startOver(b, dir)
 	conn := dial(b, p)
 	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Minute)
 	defer cancel()
