@@ -122,7 +122,7 @@ type Decoder interface {
 type Options struct {
 	// Generation to fill and serve.
 	Generation uint32
-	// CommitEvents is the largest number of events in a commit. Defaults to 32,768.
+	// CommitEvents is the largest number of events in a commit. Defaults to 16,384.
 	CommitEvents int
 	// CommitBytes is about the largest size of a commit, in bytes of rows. Defaults to 12 MiB.
 	CommitBytes int

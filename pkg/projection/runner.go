@@ -58,7 +58,7 @@ type poison struct {
 
 func (o Options) withDefaults() Options {
 	o.Generation = cmp.Or(o.Generation, 1)
-	o.CommitEvents = positive(o.CommitEvents, 1<<15)
+	o.CommitEvents = positive(o.CommitEvents, 1<<14)
 	o.CommitBytes = positive(o.CommitBytes, 12<<20)
 	o.CommitDelay = positive(o.CommitDelay, time.Second)
 	o.ReadBatch = positive(o.ReadBatch, 2048)

@@ -1,12 +1,15 @@
 package bench
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/parleyhq/parley/pkg/testkit/workload"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
@@ -140,18 +144,53 @@ func (s *idleServer) GetCustomer(context.Context, *customerv1.GetCustomerRequest
 	return s.answer, nil
 }
 
+// idleVariable makes this test binary the do-nothing server: a process of its
+// own, as Parley is one. It names the file with the answer.
+const idleVariable = "PARLEY_BENCH_IDLE"
+
 func startIdle(b *testing.B, answer *customerv1.GetCustomerResponse) customerv1.CustomerServiceClient {
 	b.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	data, err := proto.Marshal(answer)
 	require.NoError(b, err)
-	server := grpc.NewServer()
-	customerv1.RegisterCustomerServiceServer(server, &idleServer{answer: answer})
-	go func() { _ = server.Serve(listener) }()
-	b.Cleanup(server.Stop)
-	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	file := filepath.Join(b.TempDir(), "answer")
+	require.NoError(b, os.WriteFile(file, data, 0o600))
+	child := exec.CommandContext(b.Context(), os.Args[0])
+	child.Env = append(os.Environ(), idleVariable+"="+file)
+	stdout, err := child.StdoutPipe()
+	require.NoError(b, err)
+	require.NoError(b, child.Start())
+	b.Cleanup(func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	})
+	address, err := bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(b, err)
+	conn, err := grpc.NewClient(strings.TrimSpace(address), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = conn.Close() })
 	return customerv1.NewCustomerServiceClient(conn)
+}
+
+// serveIdle is the do-nothing server; it ends with its process.
+func serveIdle(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	answer := &customerv1.GetCustomerResponse{}
+	if err := proto.Unmarshal(data, answer); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if _, err := fmt.Fprintln(os.Stdout, listener.Addr()); err != nil {
+		return fmt.Errorf("tell the address: %w", err)
+	}
+	server := grpc.NewServer()
+	customerv1.RegisterCustomerServiceServer(server, &idleServer{answer: answer})
+	return server.Serve(listener)
 }
 
 // BenchmarkStart measures an empty process: from its start to serving, and its

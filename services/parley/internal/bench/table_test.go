@@ -33,6 +33,10 @@ func report(r row) {
 }
 
 func TestMain(m *testing.M) {
+	if file := os.Getenv(idleVariable); file != "" {
+		fmt.Fprintln(os.Stderr, "bench:", serveIdle(file))
+		os.Exit(1)
+	}
 	code := m.Run()
 	for _, cleanup := range cleanups {
 		cleanup()
