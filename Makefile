@@ -9,7 +9,6 @@ BUF_VERSION                := v1.75.0
 PROTOC_GEN_GO_VERSION      := v1.36.12
 PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 GOLANGCI_LINT_VERSION      := v2.15.0
-GRPCURL_VERSION            := v1.9.4
 
 TOOLS   := $(CURDIR)/.tools
 MODULES := proto pkg services

@@ -80,8 +80,14 @@ var (
 	sourcePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./:-]{0,255}$`)
 )
 
+// reservedTenant has the quarantine of what names no tenant.
+const reservedTenant = "quarantine"
+
 // CheckTenant says what is wrong with a tenant's name.
 func CheckTenant(name string) error {
+	if name == reservedTenant {
+		return fmt.Errorf("tenant %q: is kept for what comes in without one", name)
+	}
 	if !tenantPattern.MatchString(name) {
 		return fmt.Errorf("tenant %q: want 1 to 40 lower case letters, digits and underscores", name)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -34,9 +35,18 @@ type Report struct {
 type CheckResult struct {
 	Name  string `json:"name"`
 	Ready bool   `json:"ready"`
-	// Reason why not.
+	// Reason why not, or what it lacks although it serves.
 	Reason string `json:"reason,omitempty"`
 }
+
+// Degraded is a check's answer for a part that serves, but not all that it
+// should: the process stays in the routing, and the report says what is wrong.
+type Degraded struct{ Err error }
+
+func (d *Degraded) Error() string { return d.Err.Error() }
+
+// Unwrap gives what is wrong.
+func (d *Degraded) Unwrap() error { return d.Err }
 
 // Add adds a check: nil while the part can serve, else why it cannot. It must
 // be cheap, since anybody may ask, and return with its context.
@@ -69,7 +79,10 @@ func (r *Readiness) Report(ctx context.Context) Report {
 	for _, c := range checks {
 		result := CheckResult{Name: c.name, Ready: true}
 		if err := c.check(ctx); err != nil {
-			result.Ready, result.Reason, report.Ready = false, err.Error(), false
+			result.Reason = err.Error()
+			if _, degraded := errors.AsType[*Degraded](err); !degraded {
+				result.Ready, report.Ready = false, false
+			}
 		}
 		report.Checks = append(report.Checks, result)
 	}

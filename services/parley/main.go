@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -14,7 +15,17 @@ import (
 	"github.com/parleyhq/parley/services/parley/internal/cli"
 )
 
-func main() { os.Exit(run()) }
+// memoryLimit is where the garbage collector begins to work harder: a replay
+// makes much garbage beside a live heap that is a fraction of this. GOMEMLIMIT
+// sets another one.
+const memoryLimit = 640 << 20
+
+func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	os.Exit(run())
+}
 
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -93,8 +93,14 @@ type checker struct {
 
 // items takes a message apart. Whatever it holds, nothing gets lost: what
 // cannot be read becomes an item for quarantine.
-func (c *checker) items(dst []item, m *bus.Message) []item {
+func (c *checker) items(dst []item, m *bus.Message) (items []item) {
 	tenant := m.Tenant
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("a message cannot be taken apart", "tenant", tenant, "panic", fmt.Sprint(p))
+			items = append(dst, c.unreadable(m, TenantUnknown, mediaUnknown, codePanic, "a defect of Parley: taking it apart panics"))
+		}
+	}()
 	if !event.ValidTenant(tenant) || tenant == TenantUnknown {
 		return append(dst, c.unreadable(m, TenantUnknown, mediaUnknown, codeUndecodable, "the subject "+clip(m.Subject)+" names no tenant and channel"))
 	}

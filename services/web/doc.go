@@ -15,7 +15,8 @@
 //   - The content digest covers what the client said of the event and nothing of
 //     how it was sent; see digest.
 //   - Nothing that was said under a valid key is dropped: what does not become an
-//     event is in IngressBatch.quarantined as it came, unless the answer is 413,
-//     429 or 503.
+//     event is in IngressBatch.quarantined, cut at 256 KiB, unless the answer
+//     asks to send it again (408, 429, 503) or it did not come whole (400
+//     incomplete_body, 413).
 //   - Every event that is published passes event.Validator.
 package web

@@ -243,7 +243,7 @@ func writeAtomically(path string, content []byte, mode fs.FileMode) (err error) 
 }
 
 func syncDir(dir string) (err error) {
-	d, err := os.Open(dir) //#nosec G304 -- the operator's own directory
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

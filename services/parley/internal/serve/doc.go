@@ -9,7 +9,7 @@
 // Invariants: one process has a data directory at a time. A start that fails
 // unwinds all it had opened. Stopping follows one order: leave the routing,
 // NOT_SERVING, the drain delay, streams, calls in flight for a bounded time,
-// the recorder and the projections, then NATS, views and the log.
+// the recorder and the projections, then views, NATS and the log.
 //
 // Crash behaviour: the lock goes with the process. FORMAT, secret and secret-id
 // are written whole or not at all; the engines recover by themselves.

@@ -22,6 +22,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/server"
+	"github.com/parleyhq/parley/services/recorder"
 )
 
 // Options are what Run needs besides the settings.
@@ -79,6 +80,8 @@ type process struct {
 	// grpc and http are there where a service needs them.
 	grpc *server.GRPC
 	http *server.HTTP
+	// recorder is there where it runs in this process.
+	recorder *recorder.Recorder
 }
 
 // Run starts the services, serves until ctx ends, and stops them.

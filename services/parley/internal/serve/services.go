@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/parleyhq/parley/pkg/bus"
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
@@ -165,6 +166,7 @@ func (p *process) startRecorder(ctx context.Context, resolver *identity.Resolver
 	if err != nil {
 		return err
 	}
+	p.recorder = r
 	intake, err := recorder.NewIntake(recorder.IntakeDeps{Publisher: p.running.bus.Publisher(), Validator: p.validator, Now: p.opts.Now})
 	if err != nil {
 		return err
@@ -193,7 +195,8 @@ func (p *process) startFeed(ctx context.Context, views view.Store) error {
 }
 
 // project runs a projection. One that halts at an event goes on answering with
-// what it has, and says so in its readiness; any other failure ends the process.
+// what it has, which readiness reports without taking the process out of the
+// routing; any other failure ends the process.
 func (p *process) project(ctx context.Context, name string, one projection.Projection) {
 	p.running.projections = append(p.running.projections, one)
 	p.loops.run(ctx, &p.stack, name+" projection", func(ctx context.Context) error {
@@ -208,7 +211,10 @@ func (p *process) project(ctx context.Context, name string, one projection.Proje
 		switch status := one.Status(); status.State {
 		case projection.CatchingUp, projection.Live:
 			return nil
-		case projection.Stopped, projection.Retrying, projection.Halted:
+		case projection.Halted:
+			// Its readers have what it holds, and everybody else goes on.
+			return &server.Degraded{Err: fmt.Errorf("%s: %w", status.State, status.Err)}
+		case projection.Stopped, projection.Retrying:
 			if status.Err != nil {
 				return fmt.Errorf("%s: %w", status.State, status.Err)
 			}
@@ -217,6 +223,32 @@ func (p *process) project(ctx context.Context, name string, one projection.Proje
 			return errors.New(status.State.String())
 		}
 	})
+}
+
+// publisher is the gateways' way in. Where the recorder runs in this process and
+// its log is full or away, nothing more is acknowledged: senders keep what they
+// have rather than fill the ingress stream.
+func (p *process) publisher() web.Publisher {
+	if p.recorder == nil {
+		return p.running.bus.Publisher()
+	}
+	return &gatedPublisher{Publisher: p.running.bus.Publisher(), healthy: p.recorder.Healthy}
+}
+
+type gatedPublisher struct {
+	web.Publisher
+	healthy func() error
+}
+
+func (g *gatedPublisher) Publish(ctx context.Context, tenantName, channel string, batch *interactionv1.IngressBatch) error {
+	switch err := g.healthy(); {
+	case errors.Is(err, eventstore.ErrFull):
+		return fmt.Errorf("%w: %w", bus.ErrFull, err)
+	case errors.Is(err, eventstore.ErrUnavailable):
+		return fmt.Errorf("%w: %w", bus.ErrUnavailable, err)
+	default:
+		return g.Publisher.Publish(ctx, tenantName, channel, batch)
+	}
 }
 
 // serveWeb starts the tracking API.
@@ -241,7 +273,7 @@ func (p *process) serveWeb(context.Context) error {
 		PublicURL: w.PublicURL, AllowedOrigins: w.AllowedOrigins, TrustedProxies: proxies, IgnoredReferrers: w.IgnoredReferrers,
 		LinkSecret: w.LinkSecret, EventsPerSecond: w.EventsPerSecond,
 	}, web.Deps{
-		Publisher: p.running.bus.Publisher(), Keys: keys, Validator: p.validator, Now: p.opts.Now, Logger: p.log, Registerer: p.registry,
+		Publisher: p.publisher(), Keys: keys, Validator: p.validator, Now: p.opts.Now, Logger: p.log, Registerer: p.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("--http-…: %w", err)

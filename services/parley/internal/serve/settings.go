@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -150,6 +151,8 @@ const (
 	DefaultTenant = "default"
 	// DevKey is the write key of the default configuration.
 	DevKey = "dev"
+	// exampleKey stands in the example configuration, for everybody to read.
+	exampleKey = "change-me"
 )
 
 // DefaultSettings are those of a process on somebody's laptop.
@@ -204,6 +207,11 @@ func (s *Settings) Check(services []string) error {
 	}{{"profile-secret", s.Storage.ProfileSecret}, {"http-link-secret", s.Web.LinkSecret}} {
 		if n := len(secret.value); n > 0 && n < minSecret {
 			errs = append(errs, fmt.Errorf("--%s: want at least %d characters", secret.flag, minSecret))
+		}
+	}
+	for one := range strings.SplitSeq(s.NATS.URL, ",") {
+		if u, err := url.Parse(strings.TrimSpace(one)); err == nil && u.User != nil {
+			errs = append(errs, errors.New("--nats: a URL is shown and logged; say who we are with --nats-user and --nats-password, --nats-token or --nats-credentials"))
 		}
 	}
 	if s.Storage.DataDir == "" {
@@ -267,7 +275,7 @@ func (s *Settings) checkEngines(services []string) error {
 // checkExposure refuses to listen where others can reach in without a credential.
 func (s *Settings) checkExposure(keys *credential.Keys) error {
 	plain := s.Access.AllowPlainText
-	ownKeys := !slices.ContainsFunc(s.Access.WriteKeys, func(k WriteKey) bool { return k.Key == DevKey })
+	ownKeys := !slices.ContainsFunc(s.Access.WriteKeys, func(k WriteKey) bool { return k.Key == DevKey || k.Key == exampleKey })
 	var errs []error
 	for _, c := range []struct {
 		addr    server.Address

@@ -90,7 +90,7 @@ func (RecordOutcome) EnumDescriptor() ([]byte, []int) {
 // Interaction is an interaction to record. What the recorder decides is not in it.
 type Interaction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The caller's own id of it, at most 512 bytes. Where it is empty the interaction
+	// The caller's own id of it, at most 512 characters. Where it is empty the interaction
 	// gets a fresh id, and a retry cannot be recognised.
 	SourceId string `protobuf:"bytes,1,opt,name=source_id,json=sourceId,proto3" json:"source_id,omitempty"`
 	// When it happened. Absent: now.

@@ -39,9 +39,12 @@ type InteractionServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT (INVALID_FIELD) with field violations;
 	// ALREADY_EXISTS (CONTENT_DIFFERS) where the id was recorded with other
-	// content, which is now in quarantine; UNAVAILABLE (BACKEND_UNAVAILABLE,
-	// STOPPING) and RESOURCE_EXHAUSTED (INGRESS_FULL, STORE_FULL, RATE_LIMITED):
-	// retry with the same source_id; DEADLINE_EXCEEDED: it may have been taken, retry likewise.
+	// content, which is now in quarantine; FAILED_PRECONDITION (QUARANTINED)
+	// where the recorder found fault with it; UNAUTHENTICATED and
+	// PERMISSION_DENIED; UNAVAILABLE (BACKEND_UNAVAILABLE, STOPPING) and
+	// RESOURCE_EXHAUSTED (INGRESS_FULL): retry with the same source_id;
+	// DEADLINE_EXCEEDED: it may have been taken, and will be once the log can
+	// take more; retry likewise.
 	Record(ctx context.Context, in *RecordRequest, opts ...grpc.CallOption) (*RecordResponse, error)
 	// RecordBatch records many interactions and answers once all are in the log.
 	// Those that fail a check are named in the answer; the others are recorded.
@@ -92,9 +95,12 @@ type InteractionServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT (INVALID_FIELD) with field violations;
 	// ALREADY_EXISTS (CONTENT_DIFFERS) where the id was recorded with other
-	// content, which is now in quarantine; UNAVAILABLE (BACKEND_UNAVAILABLE,
-	// STOPPING) and RESOURCE_EXHAUSTED (INGRESS_FULL, STORE_FULL, RATE_LIMITED):
-	// retry with the same source_id; DEADLINE_EXCEEDED: it may have been taken, retry likewise.
+	// content, which is now in quarantine; FAILED_PRECONDITION (QUARANTINED)
+	// where the recorder found fault with it; UNAUTHENTICATED and
+	// PERMISSION_DENIED; UNAVAILABLE (BACKEND_UNAVAILABLE, STOPPING) and
+	// RESOURCE_EXHAUSTED (INGRESS_FULL): retry with the same source_id;
+	// DEADLINE_EXCEEDED: it may have been taken, and will be once the log can
+	// take more; retry likewise.
 	Record(context.Context, *RecordRequest) (*RecordResponse, error)
 	// RecordBatch records many interactions and answers once all are in the log.
 	// Those that fail a check are named in the answer; the others are recorded.
