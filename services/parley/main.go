@@ -18,7 +18,7 @@ import (
 // memoryLimit is where the garbage collector begins to work harder: a replay
 // makes much garbage beside a live heap that is a fraction of this. GOMEMLIMIT
 // sets another one.
-const memoryLimit = 640 << 20
+const memoryLimit = 800 << 20
 
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
