@@ -39,14 +39,14 @@ type CheckResult struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Degraded is a check's answer for a part that serves, but not all that it
+// DegradedError is a check's answer for a part that serves, but not all that it
 // should: the process stays in the routing, and the report says what is wrong.
-type Degraded struct{ Err error }
+type DegradedError struct{ Err error }
 
-func (d *Degraded) Error() string { return d.Err.Error() }
+func (d *DegradedError) Error() string { return d.Err.Error() }
 
 // Unwrap gives what is wrong.
-func (d *Degraded) Unwrap() error { return d.Err }
+func (d *DegradedError) Unwrap() error { return d.Err }
 
 // Add adds a check: nil while the part can serve, else why it cannot. It must
 // be cheap, since anybody may ask, and return with its context.
@@ -80,7 +80,7 @@ func (r *Readiness) Report(ctx context.Context) Report {
 		result := CheckResult{Name: c.name, Ready: true}
 		if err := c.check(ctx); err != nil {
 			result.Reason = err.Error()
-			if _, degraded := errors.AsType[*Degraded](err); !degraded {
+			if _, degraded := errors.AsType[*DegradedError](err); !degraded {
 				result.Ready, report.Ready = false, false
 			}
 		}

@@ -13,7 +13,7 @@ import (
 func TestADegradedPartStaysInTheRouting(t *testing.T) {
 	t.Parallel()
 	var r server.Readiness
-	r.Add("halted", func(context.Context) error { return &server.Degraded{Err: errors.New("halted at 7")} })
+	r.Add("halted", func(context.Context) error { return &server.DegradedError{Err: errors.New("halted at 7")} })
 	require.Equal(t, server.Report{Ready: true, Checks: []server.CheckResult{{Name: "halted", Ready: true, Reason: "halted at 7"}}}, r.Report(t.Context()))
 	r.Add("away", func(context.Context) error { return errors.New("away") })
 	report := r.Report(t.Context())

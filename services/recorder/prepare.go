@@ -95,10 +95,12 @@ type checker struct {
 // cannot be read becomes an item for quarantine.
 func (c *checker) items(dst []item, m *bus.Message) (items []item) {
 	tenant := m.Tenant
+	whole := dst[:len(dst):len(dst)] // without what a panic may have left behind it
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("a message cannot be taken apart", "tenant", tenant, "panic", fmt.Sprint(p))
-			items = append(dst, c.unreadable(m, TenantUnknown, mediaUnknown, codePanic, "a defect of Parley: taking it apart panics"))
+			items = whole
+			items = append(items, c.unreadable(m, TenantUnknown, mediaUnknown, codePanic, "a defect of Parley: taking it apart panics"))
 		}
 	}()
 	if !event.ValidTenant(tenant) || tenant == TenantUnknown {

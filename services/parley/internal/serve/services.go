@@ -213,7 +213,7 @@ func (p *process) project(ctx context.Context, name string, one projection.Proje
 			return nil
 		case projection.Halted:
 			// Its readers have what it holds, and everybody else goes on.
-			return &server.Degraded{Err: fmt.Errorf("%s: %w", status.State, status.Err)}
+			return &server.DegradedError{Err: fmt.Errorf("%s: %w", status.State, status.Err)}
 		case projection.Stopped, projection.Retrying:
 			if status.Err != nil {
 				return fmt.Errorf("%s: %w", status.State, status.Err)
