@@ -7,6 +7,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+
+	"github.com/parleyhq/parley/pkg/wire"
 )
 
 // chunk is a part of a batch that travels as one message.
@@ -87,11 +89,11 @@ func split(batch *interactionv1.IngressBatch, l limits) ([]chunk, error) {
 // fieldSize is what m takes as an element of a repeated field of an
 // IngressBatch, whose field numbers take one byte.
 func fieldSize(m proto.Message) int {
-	return 1 + protowire.SizeBytes(proto.Size(m))
+	return 1 + protowire.SizeBytes(wire.Size(m))
 }
 
 func encode(m proto.Message, size int) ([]byte, error) {
-	data, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, size), m)
+	data, err := wire.Append(make([]byte, 0, size), m)
 	if err != nil {
 		return nil, fmt.Errorf("encode an ingress batch: %w", err)
 	}

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
+
+	"github.com/parleyhq/parley/pkg/wire"
 )
 
 const (
@@ -74,7 +75,7 @@ func mayHaveNUL(ev *eventv1.Event) bool {
 	h := getHalves()
 	defer h.release()
 	var err error
-	if h.whole, err = (proto.MarshalOptions{}).MarshalAppend(h.whole[:0], ev); err != nil {
+	if h.whole, err = wire.Append(h.whole[:0], ev); err != nil {
 		return true
 	}
 	return bytes.IndexByte(h.whole, 0) >= 0 || bytes.Contains(h.whole, []byte(escapedNUL))

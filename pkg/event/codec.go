@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/wire"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 )
 
@@ -104,8 +105,11 @@ func (c *Codec) encodeData(ev *eventv1.Event) ([]byte, error) {
 	h := getHalves()
 	defer h.release()
 	var err error
-	if h.whole, err = (proto.MarshalOptions{}).MarshalAppend(h.whole[:0], ev); err != nil {
+	if h.whole, err = wire.Append(h.whole[:0], ev); err != nil {
 		return nil, fmt.Errorf("marshal: %w", err)
+	}
+	if !eventTexts.Valid(h.whole) {
+		return nil, fmt.Errorf("%w: text that is not UTF-8", ErrInconsistent)
 	}
 	if err := h.split(); err != nil {
 		return nil, err

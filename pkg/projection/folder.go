@@ -14,6 +14,7 @@ import (
 
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/view"
+	"github.com/parleyhq/parley/pkg/wire"
 )
 
 // folder folds events about customers. Documents that were touched are kept
@@ -286,7 +287,7 @@ func (f *folder[D]) document(ctx context.Context, m *member) (D, error) {
 		}
 		m.data, m.apart = data, true
 	}
-	if err := proto.Unmarshal(m.data, doc); err != nil {
+	if err := wire.Unmarshal(m.data, doc); err != nil {
 		return doc, fmt.Errorf("document of profile %s: %w: %w", m.key.ID, view.ErrCorrupt, err)
 	}
 	m.doc, m.size = doc, len(m.data)

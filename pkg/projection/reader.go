@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/parleyhq/parley/pkg/view"
+	"github.com/parleyhq/parley/pkg/wire"
 )
 
 // Reader reads what a projection has computed. It works while the projection
@@ -54,7 +55,7 @@ func (r *Reader[D]) Document(ctx context.Context, tenant, id string) (D, string,
 	if err != nil {
 		return doc, "", err
 	}
-	if err := proto.Unmarshal(found.Data, doc); err != nil {
+	if err := wire.Unmarshal(found.Data, doc); err != nil {
 		return doc, "", fmt.Errorf("get customer %s: %w: %w", id, view.ErrCorrupt, err)
 	}
 	return doc, found.CustomerID, nil

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/parleyhq/parley/pkg/wire"
 )
 
 // Batch gathers what one commit writes. It is not for concurrent use. A
@@ -149,7 +151,7 @@ func MarshalDocument(doc proto.Message) ([]byte, error) {
 
 // AppendDocument is MarshalDocument into memory that there is.
 func AppendDocument(dst []byte, doc proto.Message) ([]byte, error) {
-	out, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(dst, doc)
+	out, err := wire.Append(dst, doc)
 	if err != nil {
 		return dst, fmt.Errorf("marshal document: %w", err)
 	}

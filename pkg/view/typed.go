@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/parleyhq/parley/pkg/wire"
 )
 
 // GetDocument reads a document into a message of its type.
@@ -13,7 +15,7 @@ func GetDocument[M proto.Message](ctx context.Context, r Reader, collection stri
 	if err != nil {
 		return into, fmt.Errorf("get %s of %s: %w", key.ID, collection, err)
 	}
-	if err := proto.Unmarshal(data, into); err != nil {
+	if err := wire.Unmarshal(data, into); err != nil {
 		return into, fmt.Errorf("get %s of %s: %w: %w", key.ID, collection, ErrCorrupt, err)
 	}
 	return into, nil

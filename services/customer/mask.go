@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/parleyhq/parley/pkg/rpcerr"
+	"github.com/parleyhq/parley/pkg/wire"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 )
 
@@ -93,7 +93,7 @@ func (m mask) encoded(stored []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(doc)
+	data, err := wire.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("customer document: %w", err)
 	}

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/token"
 	"github.com/parleyhq/parley/pkg/view"
+	"github.com/parleyhq/parley/pkg/wire"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 )
 
@@ -171,7 +171,7 @@ func after(at instant) view.Value {
 func (l *listing) take(entries []view.Entry) (full bool, err error) {
 	for _, entry := range entries {
 		row := &customerv1.InteractionSummary{}
-		if err := proto.Unmarshal(entry.Data, row); err != nil {
+		if err := wire.Unmarshal(entry.Data, row); err != nil {
 			return false, fmt.Errorf("timeline row %s: %w: %w", entry.Key.ID, view.ErrCorrupt, err)
 		}
 		at := placeOf(row)

@@ -5,10 +5,11 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
+
+	"github.com/parleyhq/parley/pkg/wire"
 )
 
 // A document has two forms. The working form is what folds and combines; the
@@ -86,7 +87,7 @@ func expand(doc *customerv1.Customer) error {
 		return fmt.Errorf("customer document: working form: %w", errNotOurs)
 	}
 	rest := &customerv1.Customer{}
-	if err := proto.Unmarshal(encoded, rest); err != nil {
+	if err := wire.Unmarshal(encoded, rest); err != nil {
 		return fmt.Errorf("customer document: working form: %w", err)
 	}
 	doc.ProtoReflect().SetUnknown(nil)
@@ -129,10 +130,9 @@ func collapse(doc *customerv1.Customer) error {
 	if rest.Traits == nil && rest.Affiliations == nil && rest.Orders == nil {
 		return nil
 	}
-	options := proto.MarshalOptions{Deterministic: true}
 	tail := protowire.AppendTag(nil, workingField, protowire.BytesType)
-	tail = protowire.AppendVarint(tail, uint64(options.Size(&rest)))
-	tail, err := options.MarshalAppend(tail, &rest)
+	tail = protowire.AppendVarint(tail, uint64(wire.Size(&rest)))
+	tail, err := wire.Append(tail, &rest)
 	if err != nil {
 		return fmt.Errorf("customer document: working form: %w", err)
 	}
@@ -159,7 +159,7 @@ func visible(stored []byte) ([]byte, error) {
 // decodeVisible reads what is served of a stored document.
 func decodeVisible(stored []byte) (*customerv1.Customer, error) {
 	doc := &customerv1.Customer{}
-	if err := proto.Unmarshal(stored, doc); err != nil {
+	if err := wire.Unmarshal(stored, doc); err != nil {
 		return nil, fmt.Errorf("customer document: %w", err)
 	}
 	if tail := doc.ProtoReflect().GetUnknown(); len(tail) > 0 {

@@ -20,6 +20,8 @@ type committer struct {
 	s        *Store
 	heads    *heads
 	inflight chan *group
+	// batches that are durable, to be used again.
+	batches chan *pebble.Batch
 
 	// Of the group that is being built.
 	group    *group
@@ -79,6 +81,8 @@ func newCommitter(s *Store) *committer {
 		s:        s,
 		heads:    newHeads(headsLimit),
 		inflight: make(chan *group, inflightGroups),
+		// One is being built, one being synced, and one answered.
+		batches:  make(chan *pebble.Batch, inflightGroups+2),
 		touched:  map[string]touch{},
 		position: s.durable(),
 		recorded: s.lastRecorded,
@@ -317,7 +321,7 @@ func appendBytes(a *eventstore.StreamAppend) int {
 // write encodes an append that was placed. It cannot fail any more.
 func (c *committer) write(a *eventstore.StreamAppend, result eventstore.Appended) {
 	if c.group.batch == nil {
-		c.group.batch = c.s.db.NewBatch()
+		c.group.batch = c.newBatch()
 		c.segment.reset()
 	}
 	n := len(a.Records)
@@ -378,6 +382,27 @@ func (c *committer) commit() {
 	c.inflight <- g
 }
 
+// keptBatch is up to which size the memory of a batch is used again.
+const keptBatch = 4 << 20
+
+func (c *committer) newBatch() *pebble.Batch {
+	select {
+	case batch := <-c.batches:
+		return batch
+	default:
+		return c.s.db.NewBatch(pebble.WithMaxRetainedSizeBytes(keptBatch))
+	}
+}
+
+// keepBatch takes back a batch that is durable, for newBatch.
+func (c *committer) keepBatch(batch *pebble.Batch) {
+	batch.Reset()
+	select {
+	case c.batches <- batch:
+	default:
+	}
+}
+
 // apply puts a batch into Pebble's log and tables. Behind a log that failed
 // Pebble panics; then the store fails.
 func (c *committer) apply(batch *pebble.Batch) {
@@ -428,9 +453,7 @@ func (c *committer) sync(g *group) {
 		c.s.fail(fmt.Errorf("sync log: %w", err))
 		return
 	}
-	if err := g.batch.Close(); err != nil {
-		c.s.log.Warn("close batch", "error", err)
-	}
+	c.keepBatch(g.batch)
 	c.s.head.Store(uint64(g.last))
 	c.s.news.send()
 }

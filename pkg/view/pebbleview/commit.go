@@ -14,6 +14,7 @@ import (
 
 // commitScratch is memory that commits of a generation use again.
 type commitScratch struct {
+	batch      *pebble.Batch
 	key, value []byte
 	is, was    gramSet
 	// changes of postings by text index, tenant and block.
@@ -47,7 +48,7 @@ func (g *generation) Fence(ctx context.Context) (uint64, error) {
 	sh.token++
 	batch := g.store.db.NewBatch()
 	err := batch.Set(namespaceKey(sh.ns), formatGeneration(sh), nil)
-	if err = errors.Join(err, g.store.apply(ctx, batch)); err == nil {
+	if err = errors.Join(err, g.store.apply(ctx, batch), batch.Close()); err == nil {
 		err = g.store.flush(ctx)
 	}
 	if err != nil {
@@ -84,16 +85,15 @@ func (g *generation) commit(ctx context.Context, b *view.Batch) error {
 	case c.Token > sh.token:
 		return fmt.Errorf("token %d was never given out: %w", c.Token, view.ErrInvalid)
 	}
-	w := rowWriter{g: g, s: &sh.scratch, batch: g.store.db.NewBatchWithSize(b.Bytes() + b.Bytes()/4 + 256)}
-	w.s.begin()
+	w := rowWriter{g: g, s: &sh.scratch, batch: sh.scratch.begin(g.store.db, b.Bytes()+b.Bytes()/4+256)}
 	ops := b.Ops()
 	for i := range ops {
 		if err := w.write(&ops[i]); err != nil {
-			return errors.Join(fmt.Errorf("document %s of %s: %w", ops[i].Key.ID, ops[i].Collection, err), w.batch.Close())
+			return fmt.Errorf("document %s of %s: %w", ops[i].Key.ID, ops[i].Collection, err)
 		}
 	}
 	if err := w.finish(&b.Checkpoint); err != nil {
-		return errors.Join(err, w.batch.Close())
+		return err
 	}
 	if err := g.store.apply(ctx, w.batch); err != nil {
 		return err
@@ -108,12 +108,19 @@ func (g *generation) commit(ctx context.Context, b *view.Batch) error {
 	return nil
 }
 
-func (s *commitScratch) begin() {
-	if s.blocks == nil {
+// keptBatch is up to which size the memory of a commit is kept for the next.
+const keptBatch = 8 << 20
+
+// begin forgets the commit before and returns an empty batch.
+func (s *commitScratch) begin(db *pebble.DB, size int) *pebble.Batch {
+	if s.batch == nil {
 		s.blocks, s.numbers = map[blockKey]*blockChanges{}, map[numberKey]uint32{}
+		s.batch = db.NewBatchWithSize(size, pebble.WithMaxRetainedSizeBytes(keptBatch))
 	}
 	clear(s.blocks)
 	clear(s.numbers)
+	s.batch.Reset()
+	return s.batch
 }
 
 // rowWriter puts a commit's rows into a Pebble batch.

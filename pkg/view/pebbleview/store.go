@@ -14,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/parleyhq/parley/pkg/view"
@@ -158,8 +159,11 @@ func (s *Store) options(opts Options) *pebble.Options {
 	}
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = 8 << 10
+		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
+	// What is flushed is soon compacted: compressing it twice is work for nothing.
+	o.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	o.TargetFileSizes[0] = 8 << 20
 	return o
 }
@@ -261,7 +265,7 @@ func (s *Store) loadGeneration(ctx context.Context, ns view.Namespace, schema st
 	err = errors.Join(
 		batch.Set([]byte{kindNext}, binary.BigEndian.AppendUint32(nil, number+1), nil),
 		batch.Set(namespaceKey(ns), formatGeneration(sh), nil))
-	return sh, errors.Join(err, s.apply(ctx, batch))
+	return sh, errors.Join(err, s.apply(ctx, batch), batch.Close())
 }
 
 func (s *Store) nextNumber() (uint32, error) {
@@ -279,16 +283,16 @@ func (s *Store) nextNumber() (uint32, error) {
 	return binary.BigEndian.Uint32(data), nil
 }
 
-// apply commits a batch and closes it.
+// apply commits a batch, which stays the caller's.
 func (s *Store) apply(ctx context.Context, batch *pebble.Batch) error {
 	if err := errors.Join(s.backlog.wait(ctx, s.health.check), s.checkSpace()); err != nil {
-		return errors.Join(err, batch.Close())
+		return err
 	}
 	s.backlog.add(batch.Len())
 	if err := batch.Commit(pebble.NoSync); err != nil {
 		s.fail(err)
 	}
-	return errors.Join(s.Failed(), batch.Close())
+	return s.Failed()
 }
 
 // flushEvery is how old a commit gets at most before the next one has it
@@ -416,7 +420,7 @@ func (s *Store) drop(ctx context.Context, ns view.Namespace) error {
 		batch.Delete(namespaceKey(ns), nil),
 		batch.Delete(binary.BigEndian.AppendUint32([]byte{kindCheckpoint}, number), nil),
 		batch.DeleteRange(rows, binary.BigEndian.AppendUint32([]byte{kindRows}, number+1), nil))
-	if err := errors.Join(err, s.apply(ctx, batch)); err != nil {
+	if err := errors.Join(err, s.apply(ctx, batch), batch.Close()); err != nil {
 		return err
 	}
 	return s.flush(ctx)

@@ -23,7 +23,7 @@ import (
 )
 
 // ingestWorkers is how many requests are in flight at once.
-const ingestWorkers = 16
+const ingestWorkers = 64
 
 // BenchmarkIngest sends the workload in batches of 20 to the front door of a
 // process of its own and counts until the last of it is visible in the customer
@@ -37,6 +37,7 @@ func BenchmarkIngest(b *testing.B) {
 		sender := load.NewSender(p.Addresses.HTTP, ingestWorkers)
 		source := load.NewSource(workload.Options{Customers: calls / 10, Concurrent: 1000})
 
+		profiled := profile(b, p, "ingest")
 		begun := time.Now()
 		var taken atomic.Int64
 		failed := load.Run(b.Context(), sender, source, ingestWorkers, calls, func(batch load.Batch) { taken.Add(int64(len(batch.IDs))) })
@@ -52,13 +53,18 @@ func BenchmarkIngest(b *testing.B) {
 		b.ReportMetric(perSecond(calls, accepted), "accepted/s")
 		b.ReportMetric(yardstick, "publish-calls/s")
 		report(row{
-			what:      "ingest, front door → NATS → store → 360 visible, 16 requests of 20 in flight",
+			what:      "ingest, front door → NATS → store → 360 visible, 64 requests of 20 in flight",
 			figure:    thousands(rate),
 			yardstick: "sync-always publish of the same messages: " + thousands(yardstick),
 			ratio:     ratio(rate / yardstick),
 			floor:     "15k/s; 30k/s",
 		})
+		profiled()
+		_, peak, err := p.Memory()
+		require.NoError(b, err)
+		b.ReportMetric(float64(peak>>20), "server-peak-MiB")
 		require.NoError(b, p.Stop(b.Context()))
+		b.ReportMetric(float64(p.CPU().Microseconds())/float64(calls), "server-cpu-µs/call")
 	}
 }
 

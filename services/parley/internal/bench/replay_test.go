@@ -26,7 +26,9 @@ func BenchmarkReplay(b *testing.B) {
 	dir := logOf(b, calls)
 	for b.Loop() {
 		scanned, scan := scanLog(b, dir)
+		profiled := profileSelf(b, "replay")
 		events, replay := replayLog(b, dir)
+		profiled()
 		require.Equal(b, scanned, events)
 		rate, yardstick := perSecond(events, replay), perSecond(scanned, scan)
 		b.ReportMetric(rate, "events/s")

@@ -122,6 +122,17 @@ func (p *Process) Stop(ctx context.Context) error {
 	}
 }
 
+// CPU is the processor time that the process took from its start to its end;
+// none as long as it runs.
+func (p *Process) CPU() time.Duration {
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+	default:
+		return 0
+	}
+}
+
 // Output is the end of what the process wrote.
 func (p *Process) Output() string { return p.output.String() }
 
