@@ -65,7 +65,7 @@ func (c *catcher) catchUp(ctx context.Context, x *index) error {
 			continue
 		}
 		pending = 0
-		if err := x.commit(last); err != nil {
+		if err := x.commit(ctx, last); err != nil {
 			return err
 		}
 		if now := c.now(); now.After(next) {
@@ -74,7 +74,7 @@ func (c *catcher) catchUp(ctx context.Context, x *index) error {
 		}
 	}
 	if last != x.position {
-		if err := x.commit(last); err != nil {
+		if err := x.commit(ctx, last); err != nil {
 			return err
 		}
 	}

@@ -228,7 +228,8 @@ func (g *rig) quarantined() []*interactionv1.QuarantinedBody {
 // contents is everything in the index, by key; the checkpoint among it.
 func (x *index) contents(t testing.TB) map[string]string {
 	t.Helper()
-	it, err := x.db.NewIter(nil)
+	require.NoError(t, x.table.settle())
+	it, err := x.table.db.NewIter(nil)
 	require.NoError(t, err)
 	all := map[string]string{}
 	for it.First(); it.Valid(); it.Next() {

@@ -32,10 +32,10 @@ import (
 //	k <tenant> 0 <customer>       → identity.Customer
 //	g <tenant> 0 <len> <a> <b>    → identity.Edge
 //
-// Pebble writes no log of its own: after a crash the index is as it was at some
+// It keeps no log of its own: after a crash the index is as it was at some
 // earlier checkpoint, and the event log has the rest. Not for concurrent use.
 type index struct {
-	db       *pebble.DB
+	table    *table
 	logID    uuid.UUID
 	position eventstore.Position // of the checkpoint
 	graph    *identity.Graph
@@ -94,8 +94,7 @@ const (
 	indexFormat = 1
 	indexFolder = "index"
 
-	// memTableBytes bounds what a crash makes us read again from the log: about
-	// a hundred thousand events.
+	// memTableBytes holds a layer of the table, which is flushed at once.
 	memTableBytes = 8 << 20
 )
 
@@ -147,7 +146,7 @@ func tryIndex(ctx context.Context, dir string, opts indexOptions, store eventsto
 	if err != nil {
 		return nil, fmt.Errorf("open the recorder's index in %s: %w", dir, err)
 	}
-	x := &index{db: db, logID: store.LogID()}
+	x := &index{table: newTable(db), logID: store.LogID()}
 	x.forget()
 	x.graph = identity.NewGraph(opts.rules, x)
 	x.discard()
@@ -213,22 +212,22 @@ func (l indexLogger) Fatalf(format string, args ...any) {
 
 // close keeps what is committed.
 func (x *index) close() error {
-	return errors.Join(x.db.Flush(), x.db.Close())
+	return x.table.close()
 }
 
 func (x *index) readCheckpoint(ctx context.Context, store eventstore.Store) error {
-	value, closer, err := x.db.Get([]byte{'M'})
-	if errors.Is(err, pebble.ErrNotFound) {
+	const size = 1 + 16 + 8
+	var stored [size]byte
+	n := 0
+	found, err := x.table.get([]byte{'M'}, func(value []byte) error {
+		n = copy(stored[:], value)
 		return nil
-	}
+	})
 	if err != nil {
 		return fmt.Errorf("read the index's checkpoint: %w", err)
 	}
-	const size = 1 + 16 + 8
-	var stored [size]byte
-	n := copy(stored[:], value)
-	if err := closer.Close(); err != nil {
-		return fmt.Errorf("read the index's checkpoint: %w", err)
+	if !found {
+		return nil
 	}
 	if n != size || stored[0] != indexFormat {
 		return fmt.Errorf("%w: its format is %d, not %d", errOtherLog, stored[0], indexFormat)
@@ -250,16 +249,17 @@ func (x *index) readCheckpoint(ctx context.Context, store eventstore.Store) erro
 // discard forgets what is not committed.
 func (x *index) discard() {
 	x.graph.Discard()
+	x.table.discard()
 	x.events = map[eventKey]entry{}
 	x.streams = map[string]eventstore.Revision{}
 	x.conversations = map[mailKey]string{}
 }
 
-// commit writes everything up to position, with the checkpoint, in one batch.
-func (x *index) commit(position eventstore.Position) (err error) {
-	b := x.db.NewBatch()
+// commit takes over everything up to position, with the checkpoint, at once.
+func (x *index) commit(ctx context.Context, position eventstore.Position) (err error) {
 	defer func() {
-		if err = errors.Join(err, b.Close()); err != nil {
+		if err != nil {
+			x.table.discard()
 			x.forget()
 		}
 	}()
@@ -269,33 +269,25 @@ func (x *index) commit(position eventstore.Position) (err error) {
 		if e.digest != (digest{}) {
 			x.value = append(x.value, e.digest[:]...)
 		}
-		if err := b.Set(x.key, x.value, nil); err != nil {
-			return fmt.Errorf("index an event: %w", err)
-		}
+		x.table.set(x.key, x.value)
 	}
 	for stream, revision := range x.streams {
 		x.key = append(append(x.key[:0], 's'), stream...)
 		x.value = binary.AppendUvarint(x.value[:0], uint64(revision))
-		if err := b.Set(x.key, x.value, nil); err != nil {
-			return fmt.Errorf("index a stream: %w", err)
-		}
+		x.table.set(x.key, x.value)
 		x.recentStreams.Put(stream, revision)
 	}
 	for k, conversation := range x.conversations {
 		x.setKey('c', k.tenant, k.hash[:])
-		if err := b.Set(x.key, []byte(conversation), nil); err != nil {
-			return fmt.Errorf("index a conversation: %w", err)
-		}
+		x.table.set(x.key, []byte(conversation))
 	}
-	if err := x.graph.Flush(graphWriter{x, b}); err != nil {
+	if err := x.graph.Flush(graphWriter{x}); err != nil {
 		return err
 	}
 	x.value = append(append(x.value[:0], indexFormat), x.logID[:]...)
 	x.value = binary.BigEndian.AppendUint64(x.value, uint64(position))
-	if err := b.Set([]byte{'M'}, x.value, nil); err != nil {
-		return fmt.Errorf("write the index's checkpoint: %w", err)
-	}
-	if err := b.Commit(pebble.NoSync); err != nil {
+	x.table.set([]byte{'M'}, x.value)
+	if err := x.table.commit(ctx); err != nil {
 		return fmt.Errorf("commit to the index: %w", err)
 	}
 	x.position = position
@@ -376,16 +368,9 @@ func (x *index) setKey(space byte, tenant string, rest []byte) {
 }
 
 func (x *index) get(read func([]byte) error) (bool, error) {
-	value, closer, err := x.db.Get(x.key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
-	}
+	found, err := x.table.get(x.key, read)
 	if err != nil {
 		return false, fmt.Errorf("read the index: %w", err)
 	}
-	err = read(value)
-	if err := errors.Join(err, closer.Close()); err != nil {
-		return false, fmt.Errorf("read the index: %w", err)
-	}
-	return true, nil
+	return found, nil
 }

@@ -34,7 +34,7 @@ func TestIndexAheadOfTheLogIsMadeAnew(t *testing.T) {
 	g := newRig(t, openLog(t))
 	g.recordEvents(page("1", "user_id=7"), page("2", "user_id=7"))
 	// As if the index had seen more than there is.
-	require.NoError(t, g.index.commit(100))
+	require.NoError(t, g.index.commit(t.Context(), 100))
 	g.reopen(false)
 	g.requireIndexIsLog()
 }
@@ -43,11 +43,15 @@ func TestIndexOfAnotherFormatIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, openLog(t))
 	g.recordEvents(page("1", "user_id=7"))
-	value, closer, err := g.index.db.Get([]byte{'M'})
+	var newer []byte
+	found, err := g.index.table.get([]byte{'M'}, func(value []byte) error {
+		newer = append([]byte{indexFormat + 1}, value[1:]...)
+		return nil
+	})
 	require.NoError(t, err)
-	newer := append([]byte{indexFormat + 1}, value[1:]...)
-	require.NoError(t, closer.Close())
-	require.NoError(t, g.index.db.Set([]byte{'M'}, newer, pebble.NoSync))
+	require.True(t, found)
+	g.index.table.set([]byte{'M'}, newer)
+	require.NoError(t, g.index.table.commit(t.Context()))
 	g.reopen(false)
 	g.requireIndexIsLog()
 }

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/parleyhq/parley/pkg/identity"
 )
 
@@ -65,11 +63,8 @@ func (x *index) Edge(tenant string, pair identity.Pair) (identity.Edge, bool, er
 	return e, found, err
 }
 
-// graphWriter puts what the graph has changed into a batch.
-type graphWriter struct {
-	x *index
-	b *pebble.Batch
-}
+// graphWriter stages what the graph has changed.
+type graphWriter struct{ x *index }
 
 // set writes what fill appends under the key that was set.
 func (w graphWriter) set(fill func([]byte) ([]byte, error)) error {
@@ -78,9 +73,7 @@ func (w graphWriter) set(fill func([]byte) ([]byte, error)) error {
 		return fmt.Errorf("encode for the index: %w", err)
 	}
 	w.x.value = value
-	if err := w.b.Set(w.x.key, value, nil); err != nil {
-		return fmt.Errorf("write to the index: %w", err)
-	}
+	w.x.table.set(w.x.key, value)
 	return nil
 }
 
@@ -100,9 +93,7 @@ func (w graphWriter) PutCustomer(tenant, id string, c identity.Customer) error {
 // DeleteCustomer implements identity.Writer.
 func (w graphWriter) DeleteCustomer(tenant, id string) error {
 	w.x.setName('k', tenant, id)
-	if err := w.b.Delete(w.x.key, nil); err != nil {
-		return fmt.Errorf("delete from the index: %w", err)
-	}
+	w.x.table.delete(w.x.key)
 	return nil
 }
 

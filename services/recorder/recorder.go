@@ -360,7 +360,7 @@ func (r *Recorder) settle(ctx context.Context, p *plan, items []item, last event
 	case r.deps.Log.Capabilities().DensePositions.Supported && last == p.base+eventstore.Position(p.count):
 		// Positions count records, so these are ours and nobody else's, and
 		// every one stands where it was expected.
-		if err := r.index.commit(last); err != nil {
+		if err := r.index.commit(ctx, last); err != nil {
 			return err
 		}
 		for i := range items {
