@@ -140,7 +140,7 @@ type Options struct {
 	// ReplayCacheBytes bounds the documents kept in memory between commits
 	// while the projection is behind, estimated. Defaults to 48 MiB.
 	ReplayCacheBytes int
-	// LiveCacheBytes is the same once it has caught up. Defaults to 4 MiB.
+	// LiveCacheBytes is the same once it has caught up. Defaults to 16 MiB.
 	LiveCacheBytes int
 	// FoldAttempts is how often an event's fold is tried before the projection
 	// halts. Defaults to 3.

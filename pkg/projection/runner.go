@@ -66,7 +66,7 @@ func (o Options) withDefaults() Options {
 	o.Decoders = positive(o.Decoders, 2)
 	o.Partitions = positive(o.Partitions, min(runtime.GOMAXPROCS(0), 16))
 	o.ReplayCacheBytes = positive(o.ReplayCacheBytes, 48<<20)
-	o.LiveCacheBytes = positive(o.LiveCacheBytes, 4<<20)
+	o.LiveCacheBytes = positive(o.LiveCacheBytes, 16<<20)
 	o.FoldAttempts = positive(o.FoldAttempts, 3)
 	o.RetryDelay = positive(o.RetryDelay, 50*time.Millisecond)
 	return o

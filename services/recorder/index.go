@@ -49,6 +49,8 @@ type index struct {
 	recentStreams  *recent.Map[string, eventstore.Revision]
 	recentProfiles *recent.Map[nameKey, identity.Profile]
 	recentEdges    *recent.Map[pairKey, identity.Edge]
+	// Also that a customer has no record, as most have none.
+	recentCustomers *recent.Map[nameKey, customerRecord]
 
 	key, value []byte // scratch
 }
@@ -58,6 +60,12 @@ type index struct {
 const recentEntries = 8 << 10
 
 type nameKey struct{ tenant, name string }
+
+// customerRecord is a customer's record, if he has one.
+type customerRecord struct {
+	identity.Customer
+	found bool
+}
 
 type pairKey struct {
 	tenant string
@@ -160,8 +168,9 @@ func pebbleOptions(opts indexOptions) *pebble.Options {
 	o := &pebble.Options{
 		// Given, so that Pebble does not wrap it in health checks, which it
 		// leaves running where it fails to open.
-		FS:                          vfs.Default,
-		CacheSize:                   opts.cacheBytes,
+		FS: vfs.Default,
+		// Pebble takes its memory tables off the cache.
+		CacheSize:                   opts.cacheBytes + 2*memTableBytes,
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                memTableBytes,
@@ -302,6 +311,7 @@ func (x *index) forget() {
 	x.recentStreams = recent.New[string, eventstore.Revision](recentEntries)
 	x.recentProfiles = recent.New[nameKey, identity.Profile](recentEntries)
 	x.recentEdges = recent.New[pairKey, identity.Edge](recentEntries)
+	x.recentCustomers = recent.New[nameKey, customerRecord](recentEntries)
 }
 
 // event looks a recorded event up, also among those not committed yet.

@@ -42,9 +42,16 @@ func (x *index) Profile(tenant, id string) (identity.Profile, bool, error) {
 
 // Customer implements identity.State.
 func (x *index) Customer(tenant, id string) (identity.Customer, bool, error) {
+	k := nameKey{tenant, id}
+	if c, ok := x.recentCustomers.Get(k); ok {
+		return c.Customer, c.found, nil
+	}
 	x.setName('k', tenant, id)
 	var c identity.Customer
 	found, err := x.get(c.UnmarshalBinary)
+	if err == nil {
+		x.recentCustomers.Put(k, customerRecord{c, found})
+	}
 	return c, found, err
 }
 
@@ -87,12 +94,14 @@ func (w graphWriter) PutProfile(tenant, id string, p identity.Profile) error {
 // PutCustomer implements identity.Writer.
 func (w graphWriter) PutCustomer(tenant, id string, c identity.Customer) error {
 	w.x.setName('k', tenant, id)
+	w.x.recentCustomers.Put(nameKey{tenant, id}, customerRecord{c, true})
 	return w.set(c.AppendBinary)
 }
 
 // DeleteCustomer implements identity.Writer.
 func (w graphWriter) DeleteCustomer(tenant, id string) error {
 	w.x.setName('k', tenant, id)
+	w.x.recentCustomers.Put(nameKey{tenant, id}, customerRecord{})
 	w.x.table.delete(w.x.key)
 	return nil
 }

@@ -24,7 +24,8 @@ import (
 type Options struct {
 	// FS is the file system. Defaults to the operating system's.
 	FS vfs.FS
-	// CacheBytes is the size of the block cache. Defaults to 16 MiB.
+	// CacheBytes is the size of the block cache, which may also use what the
+	// memory tables do not need. Defaults to 16 MiB.
 	CacheBytes int64
 	// MemTableBytes is the most that is kept in memory before it is written to
 	// a table; while much is written there may be three times as much. Defaults to 32 MiB.
@@ -114,7 +115,8 @@ func (s *Store) open(opts Options) (err error) {
 	if s.lock, err = openFolder(s.disk, s.dir); err != nil {
 		return err
 	}
-	s.cache = pebble.NewCache(cmp.Or(opts.CacheBytes, 16<<20))
+	// Pebble takes its memory tables off the cache.
+	s.cache = pebble.NewCache(cmp.Or(opts.CacheBytes, 16<<20) + 3*int64(opts.MemTableBytes))
 	s.db, err = pebble.Open(s.disk.PathJoin(s.dir, dbDir), s.options(opts))
 	if err == nil && s.Failed() != nil {
 		err = errors.Join(s.Failed(), s.db.Close())

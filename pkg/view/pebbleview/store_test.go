@@ -395,3 +395,49 @@ func TestIndexlessMessages(t *testing.T) {
 	require.NoError(t, gen.Close())
 	require.NoError(t, s.Close())
 }
+
+// The block cache has room beside the memory tables, which Pebble takes off it:
+// what was read once is not read again from the disk.
+func TestReadAgainFromTheCache(t *testing.T) {
+	t.Parallel()
+	var reads atomic.Int64
+	counting := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileReadAt {
+			reads.Add(1)
+		}
+		return nil
+	})
+	fs := vfs.NewMem()
+	s, err := pebbleview.Open("views", pebbleview.Options{FS: fs, MinFreeBytes: 1})
+	require.NoError(t, err)
+	w := newWriter(t, s)
+	for i := range 2000 {
+		w.put(fmt.Sprint(i), strings.Repeat("text ", 100))
+	}
+	require.NoError(t, w.commit())
+	require.NoError(t, w.gen.Close())
+	require.NoError(t, s.Close())
+
+	s, err = pebbleview.Open("views", pebbleview.Options{FS: errorfs.Wrap(fs, counting), MinFreeBytes: 1})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	w = newWriter(t, s)
+	// As after some time of writing: the memory table has its full size.
+	for range 5 {
+		for i := range 2000 {
+			w.put(fmt.Sprintf("more %d", i), strings.Repeat("x", 4000))
+		}
+		require.NoError(t, w.commit())
+	}
+	all := func() int64 {
+		before := reads.Load()
+		for i := range 2000 {
+			_, err := w.gen.Get(t.Context(), "texts", view.Key{Tenant: "acme", ID: fmt.Sprint(i)})
+			require.NoError(t, err)
+		}
+		return reads.Load() - before
+	}
+	require.Positive(t, all())
+	require.Zero(t, all())
+	require.NoError(t, w.gen.Close())
+}
