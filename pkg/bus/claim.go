@@ -13,12 +13,12 @@ import (
 func (c *consumption) claim(ctx context.Context) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*apiTimeout)
 	defer cancel()
-	stream, err := c.bus.js.Stream(ctx, StreamName)
+	stream, err := c.stream(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if err := c.bus.reconcile(ctx); err != nil {
 			return nil, err
 		}
-		stream, err = c.bus.js.Stream(ctx, StreamName)
+		stream, err = c.stream(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up stream %s: %w", StreamName, err)
@@ -32,7 +32,7 @@ func (c *consumption) claim(ctx context.Context) (jetstream.Consumer, error) {
 		c.floor = max(c.floor, first-1)
 	}
 
-	old, err := stream.Consumer(ctx, ConsumerName)
+	old, err := consumerOf(ctx, stream)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
 	case err != nil:
@@ -66,6 +66,18 @@ func (c *consumption) claim(ctx context.Context) (jetstream.Consumer, error) {
 		c.bus.logger.Info("consuming", "sequence", c.floor, "pending", consumer.CachedInfo().NumPending)
 	}
 	return consumer, nil
+}
+
+func (c *consumption) stream(ctx context.Context) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	return c.bus.js.Stream(ctx, StreamName)
+}
+
+func consumerOf(ctx context.Context, stream jetstream.Stream) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	return stream.Consumer(ctx, ConsumerName)
 }
 
 // retire deletes a consumer after its floor has gone over to the stream: should

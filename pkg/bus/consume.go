@@ -63,6 +63,10 @@ const (
 
 	// apiTimeout bounds one question to JetStream.
 	apiTimeout = 5 * time.Second
+	// lookupTimeout is shorter: a cluster that has just lost the server that
+	// leads a stream or consumer does not answer questions about it, and knows
+	// who leads it a moment later. Whoever asks again loses nothing.
+	lookupTimeout = 2 * time.Second
 	// displacedTimeout is shorter, since a retry waits for the answer.
 	displacedTimeout = time.Second
 
