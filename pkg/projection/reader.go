@@ -104,6 +104,33 @@ func (r *Reader[D]) byAlias(ctx context.Context, s view.Reader, key view.Key) (F
 	return Found{CustomerID: key.ID, Data: data}, nil
 }
 
+// GetAndQuery returns the document that an id leads to, an empty Found where
+// there is none, and a page of an ordered index over the customers' documents,
+// both of one state.
+func (r *Reader[D]) GetAndQuery(ctx context.Context, tenant, id string, q view.Query) (found Found, page view.Page, err error) {
+	err = r.snapshot(ctx, func(s view.Snapshot) (err error) {
+		key := view.Key{Tenant: tenant, ID: id}
+		data, err := s.Get(ctx, r.def.Documents.Name, key)
+		switch {
+		case err == nil:
+			found = Found{CustomerID: id, Data: data}
+		case errors.Is(err, view.ErrNotFound):
+			if found, err = r.byAlias(ctx, s, key); err != nil && !errors.Is(err, view.ErrNotFound) {
+				return err
+			}
+		default:
+			return err
+		}
+		q.Tenant = tenant
+		page, err = s.Query(ctx, r.def.Documents.Name, q)
+		return err
+	})
+	if err != nil {
+		return Found{}, view.Page{}, fmt.Errorf("get customer %s and others: %w", id, err)
+	}
+	return found, page, nil
+}
+
 // Resolve returns the id of the customer that an id belongs to.
 func (r *Reader[D]) Resolve(ctx context.Context, tenant, id string) (string, error) {
 	found, err := r.Get(ctx, tenant, id)

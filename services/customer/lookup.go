@@ -51,23 +51,19 @@ func (s *Server) LookupCustomer(ctx context.Context, req *customerv1.LookupCusto
 func (s *Server) whoHas(ctx context.Context, tenantName string, id identity.Resolved) ([]*customerv1.CustomerMatch, error) {
 	const shared = eventv1.IdentifierStrength_IDENTIFIER_STRENGTH_SHARED
 	var matches []*customerv1.CustomerMatch
-	found, err := s.reader.Get(ctx, tenantName, id.ProfileID)
-	switch {
-	case err == nil:
+	found, page, err := s.reader.GetAndQuery(ctx, tenantName, id.ProfileID, view.Query{
+		Index: byForeign, Limit: maxMatches,
+		Prefixes: []view.Tuple{{view.String(id.Kind), view.String(id.Value)}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if found.Data != nil {
 		doc, err := decodeVisible(found.Data)
 		if err != nil {
 			return nil, err
 		}
 		matches = append(matches, &customerv1.CustomerMatch{Customer: doc, Strength: strengthIn(doc, id)})
-	case !errors.Is(err, view.ErrNotFound):
-		return nil, err
-	}
-	page, err := s.reader.Query(ctx, view.Query{
-		Tenant: tenantName, Index: byForeign, Limit: maxMatches,
-		Prefixes: []view.Tuple{{view.String(id.Kind), view.String(id.Value)}},
-	})
-	if err != nil {
-		return nil, err
 	}
 	// An identifier that no customer's profile is names whoever alone has it.
 	alone := len(matches) == 0 && len(page.Entries) == 1

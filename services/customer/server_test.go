@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/token"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
@@ -288,6 +289,61 @@ func TestLookup(t *testing.T) {
 	require.ElementsMatch(t, []string{"u2 SHARED", "u3 SHARED"}, got)
 	_, err = lookup("email", "no address")
 	requireReason(t, codes.InvalidArgument, errorv1.Reason_REASON_INVALID_FIELD, err)
+}
+
+// While customers merge and split, nobody is in the answer twice.
+func TestLookupIsOfOneState(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ada(h)
+	begun := h.record(said{ids: []string{"user_id", "u4", "email", "ada@example.com"}})
+	survivor, other := h.profile("anonymous_id", "laptop"), h.profile("user_id", "u4")
+	merged := &eventv1.Payload{Kind: &eventv1.Payload_CustomersMerged{CustomersMerged: &eventv1.CustomersMerged{
+		CustomerId: survivor, AbsorbedCustomerId: other, AbsorbedProfileIds: []string{other},
+	}}}
+	done := make(chan string)
+	go func() {
+		tok := ""
+		for range 300 {
+			ev := &eventv1.Event{
+				Id: uuid.NewString(), Tenant: "acme", Source: "parley/ops", Channel: "identity", ProfileId: survivor, Payload: merged,
+			}
+			event.SetOccurred(ev, opening, opening, false)
+			h.append(event.IdentityStream("acme"), ev)
+			tok = h.split(survivor, other)
+		}
+		done <- tok
+	}()
+	apart, together := 0, 0
+	lookup := func(tok string) {
+		answer, err := h.client.LookupCustomer(h.call("acme"), &customerv1.LookupCustomerRequest{
+			Kind: "email", Value: "ada@example.com", ConsistencyToken: tok,
+		})
+		require.NoError(t, err)
+		seen := map[string]bool{}
+		for _, match := range answer.GetMatches() {
+			for _, profile := range match.GetCustomer().GetProfileIds() {
+				require.False(t, seen[profile], "twice in %v", answer)
+				seen[profile] = true
+			}
+		}
+		require.True(t, seen[survivor] && seen[other], "missing in %v", answer)
+		if len(answer.GetMatches()) == 1 {
+			together++
+		} else {
+			apart++
+		}
+	}
+	for {
+		select {
+		case tok := <-done:
+			lookup(tok)
+			require.Positive(t, apart)
+			return
+		default:
+			lookup(begun)
+		}
+	}
 }
 
 func TestSearch(t *testing.T) {

@@ -442,6 +442,7 @@ func TestNewRefusesWhatIsWrong(t *testing.T) {
 	for name, bad := range map[string]map[string]web.Key{
 		"empty key": {"": {Tenant: "acme", Source: "s"}},
 		"tenant":    {"k": {Tenant: "Acme", Source: "s"}},
+		"reserved":  {"k": {Tenant: "quarantine", Source: "s"}},
 		"source":    {"k": {Tenant: "acme"}},
 		"rate":      {"k": {Tenant: "acme", Source: "s", RatePerSecond: -1}},
 	} {

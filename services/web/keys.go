@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/parleyhq/parley/pkg/event"
+	"github.com/parleyhq/parley/pkg/credential"
 )
 
 // Keys know the write keys. Lookup takes the same time for any key of a
@@ -73,8 +73,8 @@ func NewKeyTable(keys map[string]Key) (*KeyTable, error) {
 		switch {
 		case writeKey == "" || len(writeKey) > MaxWriteKeyBytes:
 			errs = append(errs, fmt.Errorf("write key of source %q: want 1 to %d bytes, has %d", key.Source, MaxWriteKeyBytes, len(writeKey)))
-		case !event.ValidTenant(key.Tenant):
-			errs = append(errs, fmt.Errorf("write key of source %q: %q is not a tenant", key.Source, key.Tenant))
+		case credential.CheckTenant(key.Tenant) != nil:
+			errs = append(errs, fmt.Errorf("write key of source %q: %w", key.Source, credential.CheckTenant(key.Tenant)))
 		case key.Source == "" || len(key.Source) > maxSource:
 			errs = append(errs, fmt.Errorf("write key of tenant %q: the source needs 1 to %d bytes", key.Tenant, maxSource))
 		case key.RatePerSecond < 0:
