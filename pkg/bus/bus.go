@@ -166,8 +166,12 @@ func (b *Bus) Pending(ctx context.Context) (Backlog, error) {
 	if err != nil {
 		return Backlog{}, fmt.Errorf("ask for the ingress consumer: %w", classify(ctx, err))
 	}
-	c := consumer.CachedInfo()
-	backlog.Messages = c.NumPending + uint64(max(c.NumAckPending, 0))
+	// Not the consumer's own count, which lags behind what was just published.
+	floor := consumer.CachedInfo().AckFloor.Stream
+	if first := info.State.FirstSeq; first > 0 {
+		floor = max(floor, first-1)
+	}
+	backlog.Messages = info.State.LastSeq - min(floor, info.State.LastSeq)
 	return backlog, nil
 }
 

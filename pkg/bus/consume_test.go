@@ -307,3 +307,32 @@ func (p *proxy) cut() {
 	}
 	p.conns = nil
 }
+
+// The backlog counts what was acknowledged to its publisher at once, also while
+// the consumer has it in hand.
+func TestBacklogCountsWhatWasJustPublished(t *testing.T) {
+	t.Parallel()
+	b := open(t, embedded(t))
+	release := make(chan struct{})
+	c := consume(t, b, bus.ConsumeOptions{}, func(ctx context.Context, _ []bus.Message) error {
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	for i := range 300 {
+		publish(t, b, numbers(i, 1)...)
+		backlog, err := b.Pending(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, uint64(i+1), backlog.Messages)
+	}
+	close(release)
+	c.until(300)
+	eventually(t, "handled", func() bool {
+		backlog, err := b.Pending(t.Context())
+		return err == nil && backlog.Messages == 0
+	})
+	c.stop()
+}
