@@ -102,6 +102,8 @@ func (c *cache) resize(x *customer, size int) {
 
 func (c *cache) remove(x *customer) {
 	x.newer.older, x.older.newer = x.older, x.newer
+	// Whoever still knows x must not hold on to all that were removed after it.
+	x.newer, x.older = nil, nil
 	c.size -= x.size
 	delete(c.customers, x.key)
 	for _, m := range x.members {

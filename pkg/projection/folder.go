@@ -97,6 +97,7 @@ func (f *folder[D]) fold(ctx context.Context, events []*eventv1.RecordedEvent) e
 	for _, x := range f.touched {
 		f.cache.resize(x, x.memory())
 	}
+	clear(f.touched)
 	if len(f.def.Rows) > 0 {
 		f.parallel(len(events), func(worker, i int) {
 			if errs[worker] == nil {
