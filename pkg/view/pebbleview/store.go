@@ -142,10 +142,13 @@ func (s *Store) options(opts Options) *pebble.Options {
 		MemTableSize: uint64(opts.MemTableBytes),
 		// Stopping is backlog's task.
 		MemTableStopWritesThreshold: 100,
-		L0CompactionThreshold:       16,
-		L0StopWritesThreshold:       40,
-		LBaseMaxBytes:               256 << 20,
-		Logger:                      pebbleLogger{log: s.log, fail: s.fail},
+		// Much is gathered before it is compacted, since documents are mostly
+		// overwritten soon, and a small base level keeps what is compacted into
+		// it small: measured on a log of 14 million events.
+		L0CompactionThreshold: 24,
+		L0StopWritesThreshold: 60,
+		LBaseMaxBytes:         64 << 20,
+		Logger:                pebbleLogger{log: s.log, fail: s.fail},
 		EventListener: &pebble.EventListener{
 			BackgroundError: s.stumbled,
 			FlushEnd: func(info pebble.FlushInfo) {
