@@ -16,9 +16,10 @@
 // # The index
 //
 // What the log holds that is needed to decide (event ids and digests, revisions,
-// conversations, the identity graph) is kept in a local Pebble. It is a
-// projection of the log with its checkpoint in the same batch, is brought up to
-// the log's head before anything is decided, and can be deleted at any time.
+// conversations, the identity graph) is kept in a local Pebble, the newest part
+// of it in memory (table.go). It is a projection of the log with its checkpoint
+// in the same batch, is brought up to the log's head before anything is
+// decided, and can be deleted at any time.
 //
 // # Crash behaviour
 //
