@@ -238,7 +238,8 @@ func properties(e *CloudEvent) (string, error) {
 	var members map[string]any
 	switch media := mediaType(e.DataContentType); {
 	case isJSON(media):
-		if !json.Valid(e.Data) {
+		// Go's parser lets other encodings pass, RFC 8259 does not.
+		if !json.Valid(e.Data) || !utf8.Valid(e.Data) {
 			return "", fmt.Errorf("%w: it is said to be JSON and is not", ErrBadData)
 		}
 		trimmed := bytes.TrimSpace(e.Data)

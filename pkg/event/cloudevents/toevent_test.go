@@ -152,6 +152,7 @@ func TestTypesOfTheCatalogue(t *testing.T) {
 		"JSON of another":  {"parley.page.viewed", "", `{"payload":{"offerMade":{}}}`, cloudevents.ErrBadData},
 		"no data":          {"parley.page.viewed", "", ``, cloudevents.ErrBadData},
 		"text":             {"parley.page.viewed", "text/plain", `x`, cloudevents.ErrBadData},
+		"tracked, Latin-1": {"com.example", "application/json", "{\"na\xefve\":1}", cloudevents.ErrBadData},
 		"tracked, no JSON": {"com.example", "application/json", `{"a":`, cloudevents.ErrBadData},
 	} {
 		t.Run(name, func(t *testing.T) {
