@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -115,7 +116,7 @@ func open(text string, k kind) (envelope, *problem) {
 		}
 		return env, nil
 	}
-	calls := ""
+	calls, readable := "", true
 	if isObject(text) {
 		for name, value := range members(text) {
 			switch unquote(name) {
@@ -124,7 +125,8 @@ func open(text string, k kind) (envelope, *problem) {
 			case "sentAt":
 				env.sentAt, _ = parseTime(value)
 			case "context":
-				if isObject(value) {
+				// It is part of every call: where it cannot be kept none is taken.
+				if readable = utf8.ValidString(value); readable && isObject(value) {
 					env.context.read(value)
 					// A batch may have calls of several people: who somebody is, is for each call to say.
 					env.context.traits, env.context.session = "", ""
@@ -141,6 +143,12 @@ func open(text string, k kind) (envelope, *problem) {
 		return env, &problem{
 			status: http.StatusBadRequest, code: codeInvalidBody, quarantine: true,
 			message: "want an object with an array `batch`",
+		}
+	}
+	if !readable {
+		return env, &problem{
+			status: http.StatusBadRequest, code: codeInvalidBody, quarantine: true,
+			message: "`context` is not UTF-8",
 		}
 	}
 	for call := range elements(calls) {

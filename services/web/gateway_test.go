@@ -426,6 +426,27 @@ parley_web_requests_total{call="track",code="400"} 1
 	require.NotContains(t, g.log.String(), "secret")
 }
 
+// What a batch says for all of its calls must be text as they must: it is
+// refused at the door, not found out behind the acknowledgement.
+func TestContextOfABatchThatIsNotUTF8(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	call := `"batch":[{"type":"track","userId":"u","event":"x","messageId":"m"}],"writeKey":"` + writeKey + `"}`
+	for _, body := range []string{
+		"{\"context\":{\"library\":{\"name\":\"a\xff\"}}," + call,
+		"{\"context\":\"\xff\"," + call,
+	} {
+		a := f.post("/v1/batch", body)
+		require.Equal(t, 400, a.status, a.text)
+		require.Equal(t, "invalid_body", a.body.Code)
+		require.Contains(t, a.text, "not UTF-8")
+		got := f.got.take()
+		require.Empty(t, got.GetEvents())
+		require.Len(t, got.GetQuarantined(), 1)
+	}
+	require.Equal(t, 200, f.post("/v1/batch", `{"context":{"library":{"name":"ä"}},`+call).status)
+}
+
 func TestNewRefusesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	_, err := web.New(web.Config{}, web.Deps{})
