@@ -22,7 +22,8 @@ type table struct {
 	staged []change
 	slab   []byte // where the values of staged changes are cut from
 	young  layer
-	// old is being written to Pebble; nil while none is. Its outcome comes by written.
+	// old is the layer before, nil where there was none. It is being written to
+	// Pebble, or was: its outcome waits in written until young is full too.
 	old     layer
 	written chan error
 	bytes   int // of young, about

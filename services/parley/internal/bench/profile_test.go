@@ -18,8 +18,9 @@ import (
 // profileSeconds is how long a process under measurement is profiled.
 const profileSeconds = 10
 
-// profile starts to take a process's CPU profile, and then what it allocated, if PARLEY_BENCH_PROFILES
-// names a folder for it. The function it returns waits for the end of that.
+// profile starts to take a process's CPU profile, and then what it allocated,
+// if PARLEY_BENCH_PROFILES names a folder for it. The function it returns waits
+// for the end of that.
 func profile(b *testing.B, p *process.Process, name string) (wait func()) {
 	b.Helper()
 	dir := os.Getenv("PARLEY_BENCH_PROFILES")
