@@ -26,9 +26,19 @@ type limits struct {
 
 // split encodes a batch in parts within the limits, events in their order,
 // quarantined bodies behind them. It fails with ErrTooLarge where a single one
-// is over the hard limit.
+// is over the hard limit, and with ErrInvalid where a command has company: what
+// became of it could not be told from what became of the rest.
 func split(batch *interactionv1.IngressBatch, l limits) ([]chunk, error) {
 	events, bodies := batch.GetEvents(), batch.GetQuarantined()
+	if batch.GetCommand() != nil {
+		if len(events) > 0 || len(bodies) > 0 {
+			return nil, fmt.Errorf("%w: a command travels alone", ErrInvalid)
+		}
+		if size := proto.Size(batch); size > l.hard {
+			return nil, fmt.Errorf("%w: the command takes %d bytes, at most %d fit into a message", ErrTooLarge, size, l.hard)
+		}
+		l.bytes = l.hard
+	}
 	if size := proto.Size(batch); size <= l.bytes && len(events) <= l.events {
 		data, err := encode(batch, size)
 		if err != nil {

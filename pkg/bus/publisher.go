@@ -61,7 +61,7 @@ func (p *Publisher) publish(ctx context.Context, tenant, channel string, batch *
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("publish to %s: %w", subject, err)
 	}
-	if len(batch.GetEvents()) == 0 && len(batch.GetQuarantined()) == 0 {
+	if len(batch.GetEvents()) == 0 && len(batch.GetQuarantined()) == 0 && batch.GetCommand() == nil {
 		return &interactionv1.IngressReply{}, nil
 	}
 
@@ -246,6 +246,9 @@ func (p *Publisher) awaitReplies(ctx context.Context, chunks []chunk, waiting []
 		merged.LogId = reply.GetLogId()
 		merged.Position = max(merged.GetPosition(), reply.GetPosition())
 		merged.Results = append(merged.Results, reply.GetResults()...)
+		if reply.GetCommand() != nil {
+			merged.Command = reply.GetCommand()
+		}
 	}
 	return merged, nil
 }

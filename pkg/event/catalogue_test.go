@@ -128,9 +128,9 @@ func TestFieldNumbers(t *testing.T) {
 			"source_sequence": 8, "content_digest": 9, "occurred_time": 10, "time_quality": 11, "received_time": 12,
 			"channel": 13, "direction": 14, "conversation": 15, "actor": 16, "correlation_id": 17, "causation_id": 18,
 			"traceparent": 19, "backfill": 20, "payload_key": 21, "sealed": 22, "identifiers": 23, "payload": 24,
-			"nul_replaced": 25, "context_json": 26,
+			"nul_replaced": 25, "context_json": 26, "profile_kind": 27,
 		},
-		&eventv1.Identifier{}: {"kind": 1, "value": 2, "role": 3, "strength": 4, "profile_id": 5},
+		&eventv1.Identifier{}: {"kind": 1, "value": 2, "role": 3, "strength": 4, "profile_id": 5, "assurance": 6},
 		&eventv1.Actor{}:      {"kind": 1, "id": 2},
 	} {
 		md := message.ProtoReflect().Descriptor()

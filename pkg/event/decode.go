@@ -38,11 +38,14 @@ const (
 	numNulReplaced    protowire.Number = 25
 	numContextJSON    protowire.Number = 26
 
+	numProfileKind protowire.Number = 27
+
 	numIdentifierKind      protowire.Number = 1
 	numIdentifierValue     protowire.Number = 2
 	numIdentifierRole      protowire.Number = 3
 	numIdentifierStrength  protowire.Number = 4
 	numIdentifierProfileID protowire.Number = 5
+	numIdentifierAssurance protowire.Number = 6
 
 	numActorKind protowire.Number = 1
 	numActorID   protowire.Number = 2
@@ -268,6 +271,8 @@ func (d *decoder) text(number protowire.Number, v []byte) bool {
 		ev.Tenant = intern(v)
 	case numType:
 		ev.Type = internType(v)
+	case numProfileKind:
+		ev.ProfileKind = intern(v)
 	case numProfileID:
 		ev.ProfileId = string(v)
 	case numSource:
@@ -332,6 +337,8 @@ func decodeIdentifier(data []byte, id *eventv1.Identifier) bool {
 			id.Role = eventv1.IdentifierRole(enumOf(v))
 		case number == numIdentifierStrength && typ == protowire.VarintType:
 			id.Strength = eventv1.IdentifierStrength(enumOf(v))
+		case number == numIdentifierAssurance && typ == protowire.VarintType:
+			id.Assurance = eventv1.IdentifierAssurance(enumOf(v))
 		default:
 			return false
 		}

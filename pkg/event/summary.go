@@ -197,6 +197,13 @@ func summarizeIdentity(p *eventv1.Payload) string {
 	case *eventv1.Payload_CustomersSplit:
 		return words("customer", k.CustomersSplit.GetNewCustomerId(),
 			first(with("split from", k.CustomersSplit.GetCustomerId()), "split"))
+	case *eventv1.Payload_IdentifierShared:
+		if !k.IdentifierShared.GetShared() {
+			return words("not shared after all:", k.IdentifierShared.GetKind(), k.IdentifierShared.GetProfileId())
+		}
+		return words("shared by several:", k.IdentifierShared.GetKind(), k.IdentifierShared.GetProfileId())
+	case *eventv1.Payload_IdentityRulesChanged:
+		return words("rules of who is who changed", quote(k.IdentityRulesChanged.GetReason()))
 	default:
 		return ""
 	}

@@ -3,11 +3,14 @@ package identity
 import (
 	"fmt"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/parleyhq/parley/pkg/event"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 )
 
-// Decision is an identity event that an interaction causes. It stands before
-// the interaction in the log.
+// Decision is an identity event that an interaction or a command causes. What an interaction
+// causes stands before it in the log.
 type Decision struct {
 	// ID of the event.
 	ID string
@@ -21,50 +24,68 @@ type Decision struct {
 	Identifiers []*eventv1.Identifier
 }
 
+// Derive makes an event's id from that of its cause and a purpose. The same
+// purpose is never asked for twice.
+type Derive func(purpose string) string
+
 // Decide says what a stamped interaction shows about who is who, and folds it:
 // its strongest identifier is linked with each of the customer's others. The
 // first decision will stand at position, the others behind it and the
-// interaction itself after the last. derive makes an event's id from the
-// interaction's and a purpose.
+// interaction itself after the last.
 //
-// A pair is decided once. It is looked at again where it was refused and new
-// evidence comes: then what stood in the way may be gone. A pair that a person
-// told apart stays apart.
-func (g *Graph) Decide(ev *eventv1.Event, position uint64, derive func(purpose string) string) ([]Decision, error) {
-	d := decider{g: g, ev: ev, position: position, derive: derive}
-	if err := d.run(); err != nil {
+// Evidence about two profiles counts by its earliest. What arrives late is judged
+// where it belongs, and what was decided against it is taken back.
+func (g *Graph) Decide(ev *eventv1.Event, position uint64, derive Derive) ([]Decision, error) {
+	d := newDecider(g, ev.GetTenant(), position, derive)
+	d.cause, d.at = ev.GetId(), ev
+	if err := d.interaction(ev); err != nil {
 		return nil, err
 	}
-	return d.out, g.See(ev.GetTenant(), ev.GetProfileId(), position+uint64(len(d.out)))
+	return d.out, g.See(ev.GetTenant(), ev.GetProfileId(), ev.GetProfileKind(), position+uint64(len(d.out)))
 }
 
+// decider makes decisions and folds each, just as it will be folded from the
+// log.
 type decider struct {
 	g        *Graph
-	ev       *eventv1.Event
+	tenant   string
+	rules    *Rules
 	position uint64
-	derive   func(string) string
+	derive   Derive
+	cause    string         // id of the event or command
+	at       *eventv1.Event // with its times
 	out      []Decision
+	purposes map[string]int
 }
 
-func (d *decider) run() error {
-	strongest := d.strongest()
+func newDecider(g *Graph, tenant string, position uint64, derive Derive) *decider {
+	return &decider{g: g, tenant: tenant, rules: g.rules(tenant), position: position, derive: derive}
+}
+
+func (d *decider) interaction(ev *eventv1.Event) error {
+	strongest := d.strongest(ev)
 	if strongest == nil {
 		return nil
 	}
-	for _, id := range d.ev.GetIdentifiers() {
+	rule := eventv1.LinkRule_LINK_RULE_SAME_EVENT
+	if _, ok := ev.GetPayload().GetKind().(*eventv1.Payload_IdentityStated); ok {
+		rule = eventv1.LinkRule_LINK_RULE_STATED
+	}
+	at := event.Time(ev)
+	for i, id := range ev.GetIdentifiers() {
 		if !links(id) || id.GetProfileId() == strongest.GetProfileId() {
 			continue
 		}
-		if err := d.pair(strongest, id); err != nil {
+		if err := d.evidence(evidence{a: strongest, b: id, Link: Link{Rule: rule, Order: orderOf(at, ev.GetId(), uint32(i))}}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *decider) strongest() *eventv1.Identifier {
-	for _, id := range d.ev.GetIdentifiers() {
-		if id.GetProfileId() == d.ev.GetProfileId() && links(id) {
+func (d *decider) strongest(ev *eventv1.Event) *eventv1.Identifier {
+	for _, id := range ev.GetIdentifiers() {
+		if id.GetProfileId() == ev.GetProfileId() && links(id) {
 			return id
 		}
 	}
@@ -73,156 +94,238 @@ func (d *decider) strongest() *eventv1.Identifier {
 
 // links says that an identifier may be linked at all.
 func links(id *eventv1.Identifier) bool {
-	return isCustomers(id) && id.GetStrength() > strengthShared
+	return isCustomers(id) && id.GetStrength() > strengthShared &&
+		id.GetAssurance() == eventv1.IdentifierAssurance_IDENTIFIER_ASSURANCE_UNSPECIFIED
 }
 
-func (d *decider) pair(a, b *eventv1.Identifier) error {
-	tenant := d.ev.GetTenant()
-	e, known, err := d.g.edge(tenant, PairOf(a.GetProfileId(), b.GetProfileId()))
+// evidence is what speaks for two profiles being one person.
+type evidence struct {
+	a, b *eventv1.Identifier
+	Link
+	probability float64
+}
+
+// evidence takes evidence about two profiles, if it is new or earlier than what is known.
+func (d *decider) evidence(e evidence) error {
+	a, b := e.a.GetProfileId(), e.b.GetProfileId()
+	pa, _, err := d.g.profile(d.tenant, a)
 	if err != nil {
 		return err
 	}
-	if known && (e.Refused == eventv1.LinkRefusal_LINK_REFUSAL_UNSPECIFIED || e.Refused == eventv1.LinkRefusal_LINK_REFUSAL_DECIDED) {
+	pb, _, err := d.g.profile(d.tenant, b)
+	if err != nil {
+		return err
+	}
+	if pa.Shared != 0 || pb.Shared != 0 {
 		return nil
 	}
-	if !known {
+	known, there := pa.link(b)
+	if there && known.Order.compare(e.Order) <= 0 {
+		return nil
+	}
+	if !there {
+		if len(pa.Links) >= maxLinks || len(pb.Links) >= maxLinks {
+			return nil
+		}
+		if shared := d.overShared(e.a, e.b, &pa, &pb); shared != nil {
+			return d.share(shared.GetProfileId(), shared.GetKind(), eventv1.SharingRule_SHARING_RULE_COUNTED,
+				fmt.Sprintf("Seen with more than %d different people.", d.rules.Kind(shared.GetKind()).SharedAbove))
+		}
 		// Whatever comes of it, an event will name the two from here on.
-		if err := d.introduce(a, b); err != nil {
+		if err := d.introduce(e.a, e.b); err != nil {
 			return err
 		}
 	}
-	v, err := d.g.judge(tenant, a.GetProfileId(), b.GetProfileId())
-	if err != nil {
-		return err
+	return d.link(e)
+}
+
+// overShared is the identifier that the evidence shows to be shared, if it
+// does: one that is not unique itself and was seen with too many that are.
+func (d *decider) overShared(a, b *eventv1.Identifier, pa, pb *Profile) *eventv1.Identifier {
+	over := func(id, other *eventv1.Identifier, p *Profile) bool {
+		return other.GetStrength() == strengthUnique && id.GetStrength() < strengthUnique &&
+			p.uniques()+1 > d.rules.Kind(id.GetKind()).SharedAbove
 	}
-	if v.refusal != eventv1.LinkRefusal_LINK_REFUSAL_UNSPECIFIED {
-		if known {
-			return nil
-		}
-		return d.refuse(a, b, v)
+	switch {
+	case over(a, b, pa):
+		return a
+	case over(b, a, pb):
+		return b
+	default:
+		return nil
 	}
-	return d.link(a, b, v)
 }
 
 func (d *decider) introduce(a, b *eventv1.Identifier) error {
-	tenant, first := d.ev.GetTenant(), d.next()<<1
-	if err := d.g.see(tenant, a.GetProfileId(), first); err != nil {
+	first := d.next() << 1
+	if err := d.g.see(d.tenant, a.GetProfileId(), first); err != nil {
 		return err
 	}
-	if err := d.g.see(tenant, b.GetProfileId(), first|1); err != nil {
+	if err := d.g.see(d.tenant, b.GetProfileId(), first|1); err != nil {
 		return err
 	}
-	if err := d.g.learnKind(tenant, a.GetProfileId(), a.GetKind()); err != nil {
+	if err := d.g.learnKind(d.tenant, a.GetProfileId(), a.GetKind()); err != nil {
 		return err
 	}
-	return d.g.learnKind(tenant, b.GetProfileId(), b.GetKind())
+	return d.g.learnKind(d.tenant, b.GetProfileId(), b.GetKind())
 }
 
-func (d *decider) link(a, b *eventv1.Identifier, v verdict) error {
-	rule := eventv1.LinkRule_LINK_RULE_SAME_EVENT
-	reason := fmt.Sprintf("One event named both as the customer's: %s and %s.", a.GetKind(), b.GetKind())
-	if _, ok := d.ev.GetPayload().GetKind().(*eventv1.Payload_IdentityStated); ok {
-		rule = eventv1.LinkRule_LINK_RULE_STATED
-		reason = fmt.Sprintf("The source stated that they are one person: %s and %s.", a.GetKind(), b.GetKind())
-	}
-	id, err := d.emit("link:", b.GetProfileId(), TypeLinkAsserted, a.GetProfileId(), []*eventv1.Identifier{a, b},
-		&eventv1.Payload{Kind: &eventv1.Payload_LinkAsserted{LinkAsserted: &eventv1.LinkAsserted{
-			ProfileId: a.GetProfileId(), OtherProfileId: b.GetProfileId(),
-			Rule: rule, EvidenceEventId: d.ev.GetId(), Reason: reason,
-		}}})
-	if err != nil || v.together {
-		return err
-	}
-	_, err = d.emit("merge:", v.absorbed, TypeCustomersMerged, v.survivor, nil,
-		&eventv1.Payload{Kind: &eventv1.Payload_CustomersMerged{CustomersMerged: &eventv1.CustomersMerged{
-			CustomerId: v.survivor, AbsorbedCustomerId: v.absorbed,
-			AbsorbedProfileIds: v.profiles, LinkEventId: id,
-		}}})
-	return err
-}
-
-func (d *decider) refuse(a, b *eventv1.Identifier, v verdict) error {
-	_, err := d.emit("refuse:", b.GetProfileId(), TypeLinkRefused, a.GetProfileId(), []*eventv1.Identifier{a, b},
-		&eventv1.Payload{Kind: &eventv1.Payload_LinkRefused{LinkRefused: &eventv1.LinkRefused{
-			ProfileId: a.GetProfileId(), OtherProfileId: b.GetProfileId(),
-			Refusal: v.refusal, EvidenceEventId: d.ev.GetId(), Reason: v.reason,
-		}}})
-	return err
-}
-
-// next is the position of the next decision.
-func (d *decider) next() uint64 { return d.position + uint64(len(d.out)) }
-
-// emit adds a decision and folds it, just as it will be folded from the log.
-func (d *decider) emit(purpose, about, eventType, profileID string, ids []*eventv1.Identifier, payload *eventv1.Payload) (string, error) {
-	id := d.derive(purpose + about)
-	if err := d.g.apply(d.ev.GetTenant(), profileID, payload, ids, d.next()); err != nil {
-		return "", err
-	}
-	d.out = append(d.out, Decision{ID: id, Type: eventType, ProfileID: profileID, Payload: payload, Identifiers: ids})
-	return id, nil
-}
-
-// verdict says whether two profiles may be one customer.
-type verdict struct {
-	refusal eventv1.LinkRefusal
-	reason  string
-	// together: they are already.
-	together bool
-	// survivor and absorbed, with its profiles, where they become one.
-	survivor, absorbed string
-	profiles           []string
-}
-
-func (g *Graph) judge(tenant, a, b string) (verdict, error) {
-	idA, err := g.CustomerOf(tenant, a)
+// link judges evidence. What is the youngest about both customers is judged
+// against them as they are; what is late, with all around it.
+func (d *decider) link(e evidence) error {
+	a, b := e.a.GetProfileId(), e.b.GetProfileId()
+	idA, err := d.g.CustomerOf(d.tenant, a)
 	if err != nil {
-		return verdict{}, err
+		return err
 	}
-	idB, err := g.CustomerOf(tenant, b)
+	idB, err := d.g.CustomerOf(d.tenant, b)
 	if err != nil {
-		return verdict{}, err
+		return err
+	}
+	ca, err := d.g.component(d.tenant, idA)
+	if err != nil {
+		return err
+	}
+	cb := ca
+	if idA != idB {
+		if cb, err = d.g.component(d.tenant, idB); err != nil {
+			return err
+		}
+	}
+	if e.Order.compare(ca.Last) < 0 || e.Order.compare(cb.Last) < 0 {
+		done, err := d.late(e, idA, idB)
+		if done || err != nil {
+			return err
+		}
 	}
 	if idA == idB {
-		return verdict{together: true}, nil
+		_, err := d.assert(e)
+		return err
 	}
-	ca, err := g.component(tenant, idA)
+	if no := judge(d.rules, sideOf(&ca), sideOf(&cb)); no.refused() {
+		return d.refuse(e, no)
+	}
+	linkID, err := d.assert(e)
 	if err != nil {
-		return verdict{}, err
-	}
-	cb, err := g.component(tenant, idB)
-	if err != nil {
-		return verdict{}, err
-	}
-	if v := g.limits(&ca, &cb); v.refusal != eventv1.LinkRefusal_LINK_REFUSAL_UNSPECIFIED {
-		return v, nil
+		return err
 	}
 	if cb.First < ca.First || cb.First == ca.First && idB < idA {
 		idA, idB, cb = idB, idA, ca
 	}
-	return verdict{survivor: idA, absorbed: idB, profiles: cb.Members}, nil
+	return d.merge(idA, idB, cb.Members, linkID, eventv1.GroupingRule_GROUPING_RULE_LINKED)
 }
 
-func (g *Graph) limits(a, b *Customer) verdict {
-	if a.count(KindUserID)+b.count(KindUserID) > g.rules.Kind(KindUserID).Limit {
-		return verdict{
-			refusal: eventv1.LinkRefusal_LINK_REFUSAL_TWO_USER_IDS,
-			reason:  "Each side has a user_id, and the two differ: they stay two customers.",
-		}
+// late judges evidence together with what came after it in its order. It is
+// not done where that would be too much; then the evidence is judged as if it had come last.
+func (d *decider) late(e evidence, customers ...string) (bool, error) {
+	a, b := e.a.GetProfileId(), e.b.GetProfileId()
+	link := e.Link
+	if err := d.g.addLink(d.tenant, a, b, link, e.a.GetStrength() == strengthUnique, e.b.GetStrength() == strengthUnique); err != nil {
+		return false, err
 	}
-	for _, k := range b.Kinds {
-		if together, limit := a.count(k.Kind)+k.Count, g.rules.Kind(k.Kind).Limit; together > limit {
-			return verdict{
-				refusal: eventv1.LinkRefusal_LINK_REFUSAL_KIND_LIMIT,
-				reason:  fmt.Sprintf("Together they would have %d identifiers of kind %s; one customer has at most %d.", together, k.Kind, limit),
-			}
-		}
+	r, ok, err := d.g.regroup(d.tenant, customers...)
+	if err != nil || !ok {
+		return false, err
 	}
-	if together := len(a.Members) + len(b.Members); together > g.rules.MaxCustomerProfiles {
-		return verdict{
-			refusal: eventv1.LinkRefusal_LINK_REFUSAL_KIND_LIMIT,
-			reason:  fmt.Sprintf("Together they would have %d identifiers; one customer has at most %d.", together, g.rules.MaxCustomerProfiles),
-		}
+	linkID := ""
+	if r.together(a, b) {
+		linkID, err = d.assert(e)
+	} else {
+		err = d.refuse(e, r.refusalOf(a, b))
 	}
-	return verdict{}
+	if err != nil {
+		return false, err
+	}
+	return true, d.follow(r, linkID, eventv1.GroupingRule_GROUPING_RULE_LATE_EVIDENCE, PairOf(a, b))
 }
+
+// follow brings the customers of a region to what was judged: links whose
+// outcome has changed, but for the one that is told already, then who leaves, then who joins.
+func (d *decider) follow(r *region, linkID string, rule eventv1.GroupingRule, told Pair) error {
+	for _, c := range r.changed() {
+		if PairOf(c.a, c.b) == told {
+			continue
+		}
+		var err error
+		if c.together {
+			err = d.assertAgain(c)
+		} else {
+			err = d.refuseAgain(c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	parts := r.parts()
+	for i := range parts {
+		p := &parts[i]
+		if i == 0 || parts[i-1].customer != p.customer {
+			continue
+		}
+		if err := d.split(p.customer, p.oldest, p.members, rule); err != nil {
+			return err
+		}
+	}
+	return d.join(parts, linkID, rule)
+}
+
+// join merges parts that belong to one customer now.
+func (d *decider) join(parts []part, linkID string, rule eventv1.GroupingRule) error {
+	whole := map[int]string{} // who has the profiles of a root so far
+	for i := range parts {
+		p := &parts[i]
+		name := p.oldest
+		if i == 0 || parts[i-1].customer != p.customer {
+			name = p.customer
+		}
+		survivor, there := whole[p.root]
+		if !there {
+			whole[p.root] = name
+			continue
+		}
+		s, err := d.g.component(d.tenant, survivor)
+		if err != nil {
+			return err
+		}
+		c, err := d.g.component(d.tenant, name)
+		if err != nil {
+			return err
+		}
+		if c.First < s.First || c.First == s.First && name < survivor {
+			survivor, name, c = name, survivor, s
+		}
+		if err := d.merge(survivor, name, c.Members, linkID, rule); err != nil {
+			return err
+		}
+		whole[p.root] = survivor
+	}
+	return nil
+}
+
+// share notes that an identifier is shared and takes it out of its customer.
+func (d *decider) share(profile, kind string, rule eventv1.SharingRule, reason string) error {
+	if _, err := d.emit("share:"+profile, TypeIdentifierShared, profile, nil,
+		&eventv1.Payload{Kind: &eventv1.Payload_IdentifierShared{IdentifierShared: &eventv1.IdentifierShared{
+			ProfileId: profile, Kind: kind, Shared: true, Rule: rule, Reason: reason,
+		}}}); err != nil {
+		return err
+	}
+	return d.again(profile, eventv1.GroupingRule_GROUPING_RULE_SHARED)
+}
+
+// again judges everything around a profile anew.
+func (d *decider) again(profile string, rule eventv1.GroupingRule) error {
+	c, err := d.g.CustomerOf(d.tenant, profile)
+	if err != nil {
+		return err
+	}
+	r, ok, err := d.g.regroup(d.tenant, c)
+	if err != nil || !ok {
+		return err
+	}
+	return d.follow(r, "", rule, Pair{})
+}
+
+// evidenceTime is how an order's time stands in an event; UUIDs and indexes
+// stand beside it.
+func evidenceTime(o Order) *timestamppb.Timestamp { return timestamppb.New(o.time()) }

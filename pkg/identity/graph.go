@@ -2,6 +2,8 @@ package identity
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // Graph is the identity graph of all tenants: records in a State, and above
@@ -9,20 +11,17 @@ import (
 // the ones before them. Not for concurrent use. After an error of the State
 // the Graph must be discarded.
 type Graph struct {
-	rules *Rules
+	rules RulesOf
 	state State
 
 	profiles  map[key]Profile
 	customers map[key]customerChange
-	edges     map[edgeKey]Edge
 }
+
+// RulesOf gives the rules of a tenant. They stay as they are.
+type RulesOf func(tenant string) *Rules
 
 type key struct{ tenant, id string }
-
-type edgeKey struct {
-	tenant string
-	pair   Pair
-}
 
 // customerChange is a customer's new record, or that it has none any more.
 type customerChange struct {
@@ -31,7 +30,7 @@ type customerChange struct {
 }
 
 // NewGraph makes a graph above a state.
-func NewGraph(rules *Rules, state State) *Graph {
+func NewGraph(rules RulesOf, state State) *Graph {
 	g := &Graph{rules: rules, state: state}
 	g.Discard()
 	return g
@@ -41,11 +40,10 @@ func NewGraph(rules *Rules, state State) *Graph {
 func (g *Graph) Discard() {
 	g.profiles = map[key]Profile{}
 	g.customers = map[key]customerChange{}
-	g.edges = map[edgeKey]Edge{}
 }
 
 // Changed says how many records Flush would write.
-func (g *Graph) Changed() int { return len(g.profiles) + len(g.customers) + len(g.edges) }
+func (g *Graph) Changed() int { return len(g.profiles) + len(g.customers) }
 
 // Flush writes what has changed, in no particular order. The State must have
 // it before the Graph is used again.
@@ -66,14 +64,8 @@ func (g *Graph) Flush(w Writer) error {
 			return fmt.Errorf("put customer: %w", err)
 		}
 	}
-	for k, e := range g.edges {
-		if err := w.PutEdge(k.tenant, k.pair, e); err != nil {
-			return fmt.Errorf("put edge: %w", err)
-		}
-	}
 	clear(g.profiles)
 	clear(g.customers)
-	clear(g.edges)
 	return nil
 }
 
@@ -113,17 +105,6 @@ func (g *Graph) profile(tenant, id string) (Profile, bool, error) {
 
 func (g *Graph) putProfile(tenant, id string, p Profile) { g.profiles[key{tenant, id}] = p }
 
-func (g *Graph) edge(tenant string, pair Pair) (Edge, bool, error) {
-	if e, ok := g.edges[edgeKey{tenant, pair}]; ok {
-		return e, true, nil
-	}
-	e, ok, err := g.state.Edge(tenant, pair)
-	if err != nil {
-		return Edge{}, false, fmt.Errorf("read edge: %w", err)
-	}
-	return e, ok, nil
-}
-
 // record is a customer's own record; false where it has none.
 func (g *Graph) record(tenant, id string) (Customer, bool, error) {
 	if c, ok := g.customers[key{tenant, id}]; ok {
@@ -147,7 +128,7 @@ func (g *Graph) component(tenant, id string) (Customer, error) {
 	if err != nil || owner(id, p) != id {
 		return Customer{}, err
 	}
-	c = Customer{First: p.First, Members: []string{id}}
+	c = Customer{First: p.First, Members: []string{id}, Apart: p.Apart, Last: p.last()}
 	if !seen {
 		c.First = unseen
 	}
@@ -190,6 +171,57 @@ func (g *Graph) learnKind(tenant, id, kind string) error {
 	return nil
 }
 
+// addLink notes evidence about two profiles, on both; the earliest stands.
+func (g *Graph) addLink(tenant, a, b string, l Link, uniqueA, uniqueB bool) error {
+	for _, end := range [...]struct {
+		id, other string
+		unique    bool // the other one is
+	}{{a, b, uniqueB}, {b, a, uniqueA}} {
+		p, seen, err := g.profile(tenant, end.id)
+		if err != nil {
+			return err
+		}
+		if !seen {
+			continue
+		}
+		l := l
+		l.Other, l.Unique = end.other, end.unique
+		i, there := p.searchLink(end.other)
+		switch {
+		case there && p.Links[i].Order.compare(l.Order) <= 0:
+			continue
+		case there:
+			p.Links = slices.Clone(p.Links)
+			l.Unique = l.Unique || p.Links[i].Unique
+			p.Links[i] = l
+		case len(p.Links) >= maxLinks:
+			continue
+		default:
+			p.Links = slices.Insert(slices.Clone(p.Links), i, l)
+		}
+		g.putProfile(tenant, end.id, p)
+		if err := g.younger(tenant, owner(end.id, p), l.Order); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxLinks bounds what is kept of one profile. Evidence beyond it, that of a
+// program which takes a new identifier each time, counts for nothing.
+const maxLinks = 10_000
+
+// younger notes evidence about a customer.
+func (g *Graph) younger(tenant, id string, order Order) error {
+	c, ok, err := g.record(tenant, id)
+	if err != nil || !ok || c.Last.compare(order) >= 0 {
+		return err
+	}
+	c.Last = order
+	g.customers[key{tenant, id}] = customerChange{Customer: c}
+	return nil
+}
+
 // move takes profiles out of the customers they belong to and into one. It is
 // both a merge and a split.
 func (g *Graph) move(tenant string, ids []string, to string, first uint64) error {
@@ -199,7 +231,7 @@ func (g *Graph) move(tenant string, ids []string, to string, first uint64) error
 	}
 	target = target.clone()
 	// What leaves is collected by customer, so that each is written once.
-	left := map[string]map[string]Profile{}
+	left := map[string]map[string]struct{}{}
 	for _, id := range ids {
 		p, seen, err := g.profile(tenant, id)
 		if err != nil {
@@ -213,9 +245,20 @@ func (g *Graph) move(tenant string, ids []string, to string, first uint64) error
 			continue
 		}
 		if left[from] == nil {
-			left[from] = map[string]Profile{}
+			left[from] = map[string]struct{}{}
+			c, ok, err := g.record(tenant, from)
+			if err != nil {
+				return err
+			}
+			last := p.last()
+			if ok {
+				last = c.Last
+			}
+			if target.Last.compare(last) < 0 {
+				target.Last = last
+			}
 		}
-		left[from][id] = p
+		left[from][id] = struct{}{}
 		p.Customer = to
 		if id == to {
 			p.Customer = ""
@@ -227,9 +270,12 @@ func (g *Graph) move(tenant string, ids []string, to string, first uint64) error
 			target.First = p.First
 		}
 		target.add(p.Kind)
+		for _, m := range p.Apart {
+			target.Apart = addMark(target.Apart, m)
+		}
 	}
-	for from, gone := range left {
-		if err := g.leave(tenant, from, gone); err != nil {
+	for _, from := range slices.Sorted(maps.Keys(left)) {
+		if err := g.leave(tenant, from, left[from]); err != nil {
 			return err
 		}
 	}
@@ -239,24 +285,34 @@ func (g *Graph) move(tenant string, ids []string, to string, first uint64) error
 
 // leave takes profiles out of a customer's record. Their own records are
 // already changed.
-func (g *Graph) leave(tenant, from string, gone map[string]Profile) error {
+func (g *Graph) leave(tenant, from string, gone map[string]struct{}) error {
 	c, ok, err := g.record(tenant, from)
 	if err != nil || !ok {
 		return err
 	}
-	rest := Customer{First: unseen}
+	rest := make([]string, 0, max(0, len(c.Members)-len(gone)))
 	for _, m := range c.Members {
-		if _, left := gone[m]; left {
-			continue
+		if _, left := gone[m]; !left {
+			rest = append(rest, m)
 		}
+	}
+	return g.recount(tenant, from, rest, c.Last)
+}
+
+// recount makes a customer's record anew from its members'; without any it has none.
+func (g *Graph) recount(tenant, id string, members []string, last Order) error {
+	c := Customer{First: unseen, Members: members, Last: last}
+	for _, m := range members {
 		p, _, err := g.profile(tenant, m)
 		if err != nil {
 			return err
 		}
-		rest.Members = append(rest.Members, m)
-		rest.First = min(rest.First, p.First)
-		rest.add(p.Kind)
+		c.First = min(c.First, p.First)
+		c.add(p.Kind)
+		for _, mark := range p.Apart {
+			c.Apart = addMark(c.Apart, mark)
+		}
 	}
-	g.customers[key{tenant, from}] = customerChange{Customer: rest, gone: len(rest.Members) == 0}
+	g.customers[key{tenant, id}] = customerChange{Customer: c, gone: len(members) == 0}
 	return nil
 }

@@ -5,12 +5,11 @@ package identity
 type Memory struct {
 	profiles  map[key]Profile
 	customers map[key]Customer
-	edges     map[edgeKey]Edge
 }
 
 // NewMemory makes an empty one.
 func NewMemory() *Memory {
-	return &Memory{profiles: map[key]Profile{}, customers: map[key]Customer{}, edges: map[edgeKey]Edge{}}
+	return &Memory{profiles: map[key]Profile{}, customers: map[key]Customer{}}
 }
 
 // Profile implements State.
@@ -23,12 +22,6 @@ func (m *Memory) Profile(tenant, id string) (Profile, bool, error) {
 func (m *Memory) Customer(tenant, id string) (Customer, bool, error) {
 	c, ok := m.customers[key{tenant, id}]
 	return c, ok, nil
-}
-
-// Edge implements State.
-func (m *Memory) Edge(tenant string, pair Pair) (Edge, bool, error) {
-	e, ok := m.edges[edgeKey{tenant, pair}]
-	return e, ok, nil
 }
 
 // PutProfile implements Writer.
@@ -46,11 +39,5 @@ func (m *Memory) PutCustomer(tenant, id string, c Customer) error {
 // DeleteCustomer implements Writer.
 func (m *Memory) DeleteCustomer(tenant, id string) error {
 	delete(m.customers, key{tenant, id})
-	return nil
-}
-
-// PutEdge implements Writer.
-func (m *Memory) PutEdge(tenant string, pair Pair, e Edge) error {
-	m.edges[edgeKey{tenant, pair}] = e
 	return nil
 }

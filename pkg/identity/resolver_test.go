@@ -115,7 +115,7 @@ func TestStrongest(t *testing.T) {
 	} {
 		ev := &eventv1.Event{Tenant: "acme", Identifiers: c.ids}
 		require.Empty(t, r.Stamp(ev), c.name)
-		require.Equal(t, c.want, r.Strongest(ev.GetIdentifiers()).GetValue(), c.name)
+		require.Equal(t, c.want, r.of(testTenant).strongest(ev.GetIdentifiers()).GetValue(), c.name)
 	}
 }
 

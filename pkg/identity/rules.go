@@ -29,6 +29,9 @@ type Rules struct {
 	// MaxCustomerProfiles is how many profiles links may bring together into
 	// one customer. 1 to 10,000, the bound of CustomersMerged.
 	MaxCustomerProfiles int
+	// LinkProbability is how probable a model must hold two customers for one
+	// person to have them linked without being asked. 0.5 to 1; 0 for never.
+	LinkProbability float64
 }
 
 // Kind is what the rules say about one kind of identifier.
@@ -39,6 +42,10 @@ type Kind struct {
 	Rank int
 	// Limit is how many of the kind one customer may have; at least 1.
 	Limit int
+	// SharedAbove is how many different unique identifiers one of the kind may be
+	// seen with; with more it counts as shared and links nobody. 1 to 100; of
+	// no meaning for a kind that is itself unique.
+	SharedAbove int
 }
 
 // The kinds that are more than an opaque value.
@@ -58,25 +65,32 @@ const (
 	strengthUnique = eventv1.IdentifierStrength_IDENTIFIER_STRENGTH_UNIQUE
 )
 
-const maxCustomerProfiles = 10_000
+const (
+	maxCustomerProfiles = 10_000
+	maxSharedAbove      = 100
+)
 
 // DefaultRules are the rules of a tenant that has none of its own.
 func DefaultRules() Rules {
 	return Rules{
 		DefaultRegion: "US",
 		Kinds: map[string]Kind{
-			KindUserID:       {Strength: strengthUnique, Rank: 0, Limit: 1},
-			KindEmail:        {Strength: strengthStrong, Rank: 1, Limit: 20},
-			KindPhone:        {Strength: strengthStrong, Rank: 2, Limit: 20},
-			KindHandlePrefix: {Strength: strengthStrong, Rank: 3, Limit: 20},
+			KindUserID:       {Strength: strengthUnique, Rank: 0, Limit: 1, SharedAbove: sharedAbove},
+			KindEmail:        {Strength: strengthStrong, Rank: 1, Limit: 20, SharedAbove: sharedAbove},
+			KindPhone:        {Strength: strengthStrong, Rank: 2, Limit: 20, SharedAbove: sharedAbove},
+			KindHandlePrefix: {Strength: strengthStrong, Rank: 3, Limit: 20, SharedAbove: sharedAbove},
 			// A browser that forgets its cookie gets a new one each visit.
-			KindAnonymousID: {Strength: strengthWeak, Rank: 4, Limit: 500},
+			KindAnonymousID: {Strength: strengthWeak, Rank: 4, Limit: 500, SharedAbove: sharedAbove},
 		},
-		OtherKinds:          Kind{Strength: strengthWeak, Rank: 5, Limit: 20},
+		OtherKinds:          Kind{Strength: strengthWeak, Rank: 5, Limit: 20, SharedAbove: sharedAbove},
 		SharedLocalParts:    strings.Fields(roleLocalParts),
 		MaxCustomerProfiles: maxCustomerProfiles,
 	}
 }
+
+// sharedAbove is what a household and its accounts stay under, and the browser
+// of a shop floor or the mailbox of a department do not.
+const sharedAbove = 5
 
 // roleLocalParts: RFC 2142 and what companies use beside it, in the languages
 // that its users write in.
@@ -99,6 +113,9 @@ func (r *Rules) Validate() error {
 	if n := len(r.DefaultRegion); n != 0 && n != 2 {
 		return fmt.Errorf("%w: DefaultRegion %q is no ISO 3166-1 alpha-2 code", errRules, r.DefaultRegion)
 	}
+	if p := r.LinkProbability; p != 0 && !(p >= 0.5 && p <= 1) {
+		return fmt.Errorf("%w: LinkProbability is %v, must be 0.5 to 1, or 0 for never", errRules, p)
+	}
 	for name, k := range r.Kinds {
 		if err := k.validate(name); err != nil {
 			return err
@@ -111,8 +128,11 @@ func (k Kind) validate(name string) error {
 	if k.Strength < strengthWeak || k.Strength > strengthUnique {
 		return fmt.Errorf("%w: %s: strength %s, must be WEAK, STRONG or UNIQUE", errRules, name, k.Strength)
 	}
-	if k.Limit < 1 {
-		return fmt.Errorf("%w: %s: limit %d, must be at least 1", errRules, name, k.Limit)
+	if k.Limit < 1 || k.Limit > maxCustomerProfiles {
+		return fmt.Errorf("%w: %s: limit %d, must be 1 to %d", errRules, name, k.Limit, maxCustomerProfiles)
+	}
+	if k.SharedAbove < 1 || k.SharedAbove > maxSharedAbove {
+		return fmt.Errorf("%w: %s: shared above %d, must be 1 to %d", errRules, name, k.SharedAbove, maxSharedAbove)
 	}
 	return nil
 }

@@ -75,7 +75,8 @@ func apply(doc *customerv1.Customer, rec *eventv1.RecordedEvent) {
 func isInteraction(ev *eventv1.Event) bool {
 	switch ev.GetPayload().GetKind().(type) {
 	case *eventv1.Payload_LinkAsserted, *eventv1.Payload_LinkRefused,
-		*eventv1.Payload_CustomersMerged, *eventv1.Payload_CustomersSplit:
+		*eventv1.Payload_CustomersMerged, *eventv1.Payload_CustomersSplit,
+		*eventv1.Payload_IdentifierShared, *eventv1.Payload_IdentityRulesChanged:
 		return false
 	default:
 		return true

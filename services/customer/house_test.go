@@ -63,7 +63,7 @@ func newHouse(t testing.TB) *house {
 	t.Helper()
 	rules := identity.DefaultRules()
 	h := &house{t: t, codec: event.NewCodec(), stopping: make(chan struct{}), memory: identity.NewMemory()}
-	h.graph = identity.NewGraph(&rules, h.memory)
+	h.graph = identity.NewGraph(func(string) *identity.Rules { return &rules }, h.memory)
 	var err error
 	h.resolver, err = identity.NewResolver(rules, secret)
 	require.NoError(t, err)

@@ -258,7 +258,7 @@ func TestLookup(t *testing.T) {
 	// Two who write from the same role address, and one who gives Ada's.
 	h.record(said{ids: []string{"user_id", "u2", "email", "info@example.com"}})
 	h.record(said{ids: []string{"user_id", "u3", "email", "info@example.com"}})
-	tok := h.record(said{ids: []string{"user_id", "u4", "email", "ada@example.com"}})
+	tok := h.record(said{at: 1000, ids: []string{"user_id", "u4", "email", "ada@example.com"}})
 	lookup := func(kind, value string) ([]string, error) {
 		answer, err := h.client.LookupCustomer(h.call("acme"), &customerv1.LookupCustomerRequest{
 			Kind: kind, Value: value, ConsistencyToken: tok, ReadMask: &fieldmaskpb.FieldMask{Paths: []string{"identifiers"}},

@@ -42,6 +42,15 @@ func (r *Recorder) reply(ctx context.Context, items []item) (*interactionv1.Ingr
 		if it.body != nil {
 			continue
 		}
+		if it.command != nil {
+			if it.result.GetRepeated() {
+				if err := r.recall(ctx, it); err != nil {
+					return nil, err
+				}
+			}
+			reply.Command = it.result
+			continue
+		}
 		if err := r.locate(ctx, it); err != nil {
 			return nil, err
 		}

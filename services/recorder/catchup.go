@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
@@ -105,7 +106,7 @@ func (c *catcher) fold(x *index, rec *eventstore.Record) error {
 			return nil
 		}
 		e.digest = toDigest(s.digest)
-		if err := x.graph.See(tenant, string(s.profile), uint64(rec.Position)); err != nil {
+		if err := x.graph.See(tenant, string(s.profile), string(s.kind), uint64(rec.Position)); err != nil {
 			return err
 		}
 		if isMailType(rec.Type) {
@@ -126,6 +127,14 @@ func (c *catcher) foldIdentity(x *index, tenant string, rec *eventstore.Record) 
 	}
 	ev := c.scratch.GetEvent()
 	ev.Tenant = tenant
+	if changed := ev.GetPayload().GetIdentityRulesChanged(); changed != nil {
+		if err := x.changeRules(tenant, ev.GetId(), proto.CloneOf(changed.GetRules())); err != nil {
+			c.unreadable(rec, err)
+		}
+	}
+	if err := x.addCommand(tenant, ev, rec.Position); err != nil {
+		return err
+	}
 	return x.graph.Apply(ev, uint64(rec.Position))
 }
 
@@ -138,6 +147,7 @@ func (c *catcher) unreadable(rec *eventstore.Record, err error) {
 // Field numbers of Event and Payload that a scan looks for.
 const (
 	fieldProfileID     protowire.Number = 5
+	fieldProfileKind   protowire.Number = 27
 	fieldContentDigest protowire.Number = 9
 	fieldConversation  protowire.Number = 15
 	fieldPayload       protowire.Number = 24
@@ -153,7 +163,7 @@ const (
 // scanned is what the index needs of a stored event. It shares the record's
 // memory.
 type scanned struct {
-	profile, digest, conversation, payload []byte
+	profile, kind, digest, conversation, payload []byte
 }
 
 // scan finds the fields without decoding anything else.
@@ -180,6 +190,8 @@ func scan(data []byte) (scanned, bool) {
 		switch number {
 		case fieldProfileID:
 			s.profile = value
+		case fieldProfileKind:
+			s.kind = value
 		case fieldContentDigest:
 			s.digest = value
 		case fieldConversation:

@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/parleyhq/parley/pkg/event"
+	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/identity"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 )
@@ -22,7 +24,7 @@ func (x *index) resolve(ev *eventv1.Event, given string, mails [][]byte) (string
 		return given, nil
 	}
 	if len(mails) > 0 {
-		return x.thread(ev.GetTenant(), mails)
+		return x.thread(ev.GetTenant(), mails, ev.GetPayload().GetEmailReceived().GetAddressConversation())
 	}
 	if call := callOf(ev.GetPayload()); call != "" {
 		return call, nil
@@ -38,7 +40,11 @@ func (x *index) resolve(ev *eventv1.Event, given string, mails [][]byte) (string
 	return ev.GetId(), nil
 }
 
-const channelWeb = "web"
+const (
+	channelWeb      = "web"
+	channelEmail    = "email"
+	channelIdentity = "identity"
+)
 
 // visitorOf is the profile of the browser, or of the user id where the source
 // knows no browser: who the strongest identifier is changes within a visit.
@@ -59,13 +65,20 @@ func isCustomers(id *eventv1.Identifier) bool {
 }
 
 // thread finds the conversation that one of the mails belongs to, nearest
-// first. Where none is known the oldest mail names it: its other descendants
-// will name the same.
-func (x *index) thread(tenant string, mails [][]byte) (string, error) {
+// first; then the one that the address names which the mail came to, if there is
+// such a conversation by mail. Where none is known the oldest mail names it: its other
+// descendants will name the same.
+func (x *index) thread(tenant string, mails [][]byte, address string) (string, error) {
 	for _, m := range mails {
 		c, err := x.conversation(mailKeyOf(tenant, m))
 		if err != nil || c != "" {
 			return c, err
+		}
+	}
+	if address != "" {
+		r, err := x.revision(event.InteractionStream(tenant, channelEmail, address))
+		if err != nil || r != eventstore.NoStream {
+			return address, err
 		}
 	}
 	k := mailKeyOf(tenant, mails[len(mails)-1])

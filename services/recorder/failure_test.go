@@ -275,10 +275,10 @@ func (p panicking) Profile(tenant, id string) (identity.Profile, bool, error) {
 func TestPanicStopsOneEventOnly(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, openLog(t))
-	g.index.graph = identity.NewGraph(g.deps.Resolver.Rules(), panicking{g.index, profileOf("acme", "user_id=8")})
+	g.index.graph = identity.NewGraph(g.deps.Resolver.Rules, panicking{g.index, profileOf("acme", "user_id=8")})
 	reply := g.recordEvents(page("1", "user_id=7 anonymous_id=a"), page("2", "user_id=8 anonymous_id=b"), page("3", "user_id=9 anonymous_id=c"))
 	require.Equal(t, []interactionv1.RecordOutcome{recorded, inQuarantine, recorded}, outcomes(reply))
 	require.Equal(t, codePanic, g.quarantined()[0].GetCode())
-	g.index.graph = identity.NewGraph(g.deps.Resolver.Rules(), g.index)
+	g.index.graph = identity.NewGraph(g.deps.Resolver.Rules, g.index)
 	g.requireIndexIsLog()
 }

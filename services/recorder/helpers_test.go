@@ -279,6 +279,12 @@ func page(name, identifiers string) *eventv1.Event {
 	return ev
 }
 
+// after makes an event occur later.
+func after(d time.Duration, ev *eventv1.Event) *eventv1.Event {
+	ev.OccurredTime = timestamppb.New(ev.GetOccurredTime().AsTime().Add(d))
+	return ev
+}
+
 func profileOf(tenant, name string) string {
 	kind, value, _ := strings.Cut(name, "=")
 	return identity.ProfileID(testSecret, tenant, kind, value)

@@ -30,7 +30,7 @@ import (
 //	c <tenant> 0 <hash of mail>   → conversation
 //	p <tenant> 0 <profile>        → identity.Profile
 //	k <tenant> 0 <customer>       → identity.Customer
-//	g <tenant> 0 <len> <a> <b>    → identity.Edge
+//	r <tenant>                    → the tenant's identity rules and the event that brought them
 //
 // It keeps no log of its own: after a crash the index is as it was at some
 // earlier checkpoint, and the event log has the rest. Not for concurrent use.
@@ -39,16 +39,19 @@ type index struct {
 	logID    uuid.UUID
 	position eventstore.Position // of the checkpoint
 	graph    *identity.Graph
+	resolver *identity.Resolver
+	// rulesVersion counts the changes of rules that were committed.
+	rulesVersion int
 
 	// What is not committed yet.
 	events        map[eventKey]entry
 	streams       map[string]eventstore.Revision
 	conversations map[mailKey]string
+	rules         map[string]*tenantRules
 
 	// What is committed and was used last.
 	recentStreams  *recent.Map[string, eventstore.Revision]
 	recentProfiles *recent.Map[nameKey, identity.Profile]
-	recentEdges    *recent.Map[pairKey, identity.Edge]
 	// Also that a customer has no record, as most have none.
 	recentCustomers *recent.Map[nameKey, customerRecord]
 
@@ -65,11 +68,6 @@ type nameKey struct{ tenant, name string }
 type customerRecord struct {
 	identity.Customer
 	found bool
-}
-
-type pairKey struct {
-	tenant string
-	pair   identity.Pair
 }
 
 type eventKey struct {
@@ -99,7 +97,7 @@ type mailKey struct {
 }
 
 const (
-	indexFormat = 1
+	indexFormat = 2
 	indexFolder = "index"
 
 	// memTableBytes holds a layer of the table, which is flushed at once.
@@ -113,7 +111,7 @@ var errOtherLog = errors.New("the index does not belong to this log")
 type indexOptions struct {
 	dir        string
 	cacheBytes int64
-	rules      *identity.Rules
+	resolver   *identity.Resolver
 	log        *slog.Logger
 	health     *indexHealth
 }
@@ -154,11 +152,14 @@ func tryIndex(ctx context.Context, dir string, opts indexOptions, store eventsto
 	if err != nil {
 		return nil, fmt.Errorf("open the recorder's index in %s: %w", dir, err)
 	}
-	x := &index{table: newTable(db), logID: store.LogID()}
+	x := &index{table: newTable(db), logID: store.LogID(), resolver: opts.resolver}
 	x.forget()
-	x.graph = identity.NewGraph(opts.rules, x)
+	x.graph = identity.NewGraph(x.rulesOf, x)
 	x.discard()
 	if err := x.readCheckpoint(ctx, store); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := x.loadRules(db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return x, nil
@@ -262,6 +263,7 @@ func (x *index) discard() {
 	x.events = map[eventKey]entry{}
 	x.streams = map[string]eventstore.Revision{}
 	x.conversations = map[mailKey]string{}
+	x.rules = map[string]*tenantRules{}
 }
 
 // commit takes over everything up to position, with the checkpoint, at once.
@@ -290,6 +292,9 @@ func (x *index) commit(ctx context.Context, position eventstore.Position) (err e
 		x.setKey('c', k.tenant, k.hash[:])
 		x.table.set(x.key, []byte(conversation))
 	}
+	if err := x.stageRules(); err != nil {
+		return err
+	}
 	if err := x.graph.Flush(graphWriter{x}); err != nil {
 		return err
 	}
@@ -300,6 +305,9 @@ func (x *index) commit(ctx context.Context, position eventstore.Position) (err e
 		return fmt.Errorf("commit to the index: %w", err)
 	}
 	x.position = position
+	if err := x.useRules(); err != nil {
+		return err
+	}
 	clear(x.events)
 	clear(x.streams)
 	clear(x.conversations)
@@ -310,7 +318,6 @@ func (x *index) commit(ctx context.Context, position eventstore.Position) (err e
 func (x *index) forget() {
 	x.recentStreams = recent.New[string, eventstore.Revision](recentEntries)
 	x.recentProfiles = recent.New[nameKey, identity.Profile](recentEntries)
-	x.recentEdges = recent.New[pairKey, identity.Edge](recentEntries)
 	x.recentCustomers = recent.New[nameKey, customerRecord](recentEntries)
 }
 

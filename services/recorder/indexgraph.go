@@ -1,7 +1,6 @@
 package recorder
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/parleyhq/parley/pkg/identity"
@@ -16,13 +15,6 @@ func (x *index) setName(space byte, tenant, name string) {
 	x.key = append(x.key[:0], space)
 	x.key = append(append(x.key, tenant...), 0)
 	x.key = append(x.key, name...)
-}
-
-func (x *index) setPair(tenant string, pair identity.Pair) {
-	x.key = append(x.key[:0], 'g')
-	x.key = append(append(x.key, tenant...), 0)
-	x.key = binary.AppendUvarint(x.key, uint64(len(pair.A)))
-	x.key = append(append(x.key, pair.A...), pair.B...)
 }
 
 // Profile implements identity.State.
@@ -53,21 +45,6 @@ func (x *index) Customer(tenant, id string) (identity.Customer, bool, error) {
 		x.recentCustomers.Put(k, customerRecord{c, found})
 	}
 	return c, found, err
-}
-
-// Edge implements identity.State.
-func (x *index) Edge(tenant string, pair identity.Pair) (identity.Edge, bool, error) {
-	k := pairKey{tenant, pair}
-	if e, ok := x.recentEdges.Get(k); ok {
-		return e, true, nil
-	}
-	x.setPair(tenant, pair)
-	var e identity.Edge
-	found, err := x.get(e.UnmarshalBinary)
-	if found && err == nil {
-		x.recentEdges.Put(k, e)
-	}
-	return e, found, err
 }
 
 // graphWriter stages what the graph has changed.
@@ -104,11 +81,4 @@ func (w graphWriter) DeleteCustomer(tenant, id string) error {
 	w.x.recentCustomers.Put(nameKey{tenant, id}, customerRecord{})
 	w.x.table.delete(w.x.key)
 	return nil
-}
-
-// PutEdge implements identity.Writer.
-func (w graphWriter) PutEdge(tenant string, pair identity.Pair, e identity.Edge) error {
-	w.x.setPair(tenant, pair)
-	w.x.recentEdges.Put(pairKey{tenant, pair}, e)
-	return w.set(e.AppendBinary)
 }

@@ -17,6 +17,7 @@ type metrics struct {
 	events      *prometheus.CounterVec // by outcome
 	quarantined *prometheus.CounterVec // by code
 	identity    prometheus.Counter
+	commands    prometheus.Counter
 	identifiers *prometheus.CounterVec // by reason
 	conflicts   prometheus.Counter
 	failures    prometheus.Counter
@@ -43,6 +44,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		events:      prometheus.NewCounterVec(counter("events_total", "Events taken from the ingress stream, by what became of them."), []string{"outcome"}),
 		quarantined: prometheus.NewCounterVec(counter("quarantined_total", "What went to quarantine, by the check it failed."), []string{"code"}),
 		identity:    prometheus.NewCounter(counter("identity_events_total", "Identity events appended.")),
+		commands:    prometheus.NewCounter(counter("identity_commands_total", "Commands about who is who that were answered.")),
 		identifiers: prometheus.NewCounterVec(counter("identifiers_dropped_total", "Identifiers that identify nobody, by reason."), []string{"reason"}),
 		conflicts:   prometheus.NewCounter(counter("conflicts_total", "Appends refused because somebody else wrote.")),
 		failures:    prometheus.NewCounter(counter("failures_total", "Batches that failed and were handed out again.")),
@@ -53,7 +55,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		position:    gauge("index_position", "Position of the log up to which the index has come."),
 	}
 	m.all = []prometheus.Collector{
-		m.events, m.quarantined, m.identity, m.identifiers, m.conflicts, m.failures, m.unreadable, m.batch, m.append, m.lag, m.position,
+		m.events, m.quarantined, m.identity, m.commands, m.identifiers, m.conflicts, m.failures, m.unreadable, m.batch, m.append, m.lag, m.position,
 	}
 	return m
 }

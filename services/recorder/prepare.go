@@ -37,6 +37,9 @@ type item struct {
 	id uuid.UUID
 	// conversation as its source gave it.
 	conversation string
+	// command is set where it is one, and what became of it.
+	command *interactionv1.IdentityCommand
+	result  *interactionv1.IdentityResult
 	// body is set where a gateway already put it into quarantine; it counts
 	// for no result.
 	body *interactionv1.QuarantinedBody
@@ -144,6 +147,7 @@ func (c *checker) unreadable(m *bus.Message, tenant, media, code, reason string)
 const (
 	fieldEvents      protowire.Number = 1
 	fieldQuarantined protowire.Number = 2
+	fieldCommand     protowire.Number = 3
 )
 
 // batch takes an IngressBatch apart by field, so that one event that cannot be
@@ -181,6 +185,8 @@ func (c *checker) batch(dst []item, m *bus.Message, tenant string, data []byte) 
 			dst = append(dst, it)
 		case fieldQuarantined:
 			dst = append(dst, c.quarantined(m, tenant, value))
+		case fieldCommand:
+			dst = append(dst, c.command(m, tenant, value))
 		default:
 		}
 	}
@@ -388,6 +394,9 @@ func (r *Recorder) place(x *index, p *plan, it *item) (err error) {
 	if it.reject != nil || it.body != nil {
 		return r.placeQuarantine(x, p, it)
 	}
+	if it.command != nil {
+		return r.placeCommand(x, p, it)
+	}
 	d := toDigest(it.ev.GetContentDigest())
 	e, again, err := x.event(eventKey{it.tenant, it.id})
 	switch {
@@ -440,12 +449,17 @@ func (r *Recorder) placeDecisions(x *index, p *plan, it *item) error {
 	if err != nil {
 		return err
 	}
+	return r.addDecisions(x, p, it.ev, decisions)
+}
+
+// addDecisions plans identity events that a cause has.
+func (r *Recorder) addDecisions(x *index, p *plan, cause *eventv1.Event, decisions []identity.Decision) error {
 	for i := range decisions {
-		rec, err := r.deps.Codec.Encode(identityEvent(it.ev, &decisions[i]))
+		rec, err := r.deps.Codec.Encode(identityEvent(cause, &decisions[i]))
 		if err != nil {
 			return &itemError{rejection{codeInconsistent, err.Error()}}
 		}
-		if err := p.add(x, event.IdentityStream(it.tenant), rec); err != nil {
+		if err := p.add(x, event.IdentityStream(cause.GetTenant()), rec); err != nil {
 			return err
 		}
 		p.decisions++
@@ -453,14 +467,18 @@ func (r *Recorder) placeDecisions(x *index, p *plan, it *item) error {
 	return nil
 }
 
-// sourceRecorder is where identity events come from.
+// sourceRecorder is where identity events come from that interactions cause.
 const sourceRecorder = "recorder"
 
-// identityEvent is a decision as the event that an interaction causes.
+// identityEvent is a decision as the event that an interaction or a command causes.
 func identityEvent(cause *eventv1.Event, d *identity.Decision) *eventv1.Event {
 	correlation := cause.GetCorrelationId()
 	if correlation == "" {
 		correlation = cause.GetId()
+	}
+	source, actor := sourceRecorder, &eventv1.Actor{Kind: eventv1.ActorKind_ACTOR_KIND_SYSTEM, Id: sourceRecorder}
+	if cause.GetChannel() == channelIdentity {
+		source, actor = cause.GetSource(), cause.GetActor()
 	}
 	return &eventv1.Event{
 		Id:            d.ID,
@@ -468,12 +486,12 @@ func identityEvent(cause *eventv1.Event, d *identity.Decision) *eventv1.Event {
 		Type:          d.Type,
 		SchemaVersion: 1,
 		ProfileId:     d.ProfileID,
-		Source:        sourceRecorder,
+		Source:        source,
 		OccurredTime:  cause.GetOccurredTime(),
 		TimeQuality:   cause.GetTimeQuality(),
 		ReceivedTime:  cause.GetReceivedTime(),
-		Channel:       "identity",
-		Actor:         &eventv1.Actor{Kind: eventv1.ActorKind_ACTOR_KIND_SYSTEM, Id: sourceRecorder},
+		Channel:       channelIdentity,
+		Actor:         actor,
 		CorrelationId: correlation,
 		CausationId:   cause.GetId(),
 		Traceparent:   cause.GetTraceparent(),

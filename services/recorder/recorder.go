@@ -12,11 +12,13 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/parleyhq/parley/pkg/bus"
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/identity"
+	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
 )
 
@@ -29,6 +31,8 @@ type Recorder struct {
 
 	index   *index // while Run runs; its goroutine's
 	catcher *catcher
+	// stampedBy is the version of the rules by which the batch in hand is stamped.
+	stampedBy int
 
 	mu      sync.Mutex
 	failure error // why it is not recording now; nil while it is
@@ -159,7 +163,7 @@ func (r *Recorder) Run(ctx context.Context) (err error) {
 
 func (r *Recorder) indexOptions() indexOptions {
 	return indexOptions{
-		dir: r.deps.IndexDir, cacheBytes: r.deps.IndexCacheBytes, rules: r.deps.Resolver.Rules(), log: r.log, health: &r.health,
+		dir: r.deps.IndexDir, cacheBytes: r.deps.IndexCacheBytes, resolver: r.deps.Resolver, log: r.log, health: &r.health,
 	}
 }
 
@@ -225,6 +229,11 @@ func (r *Recorder) handle(ctx context.Context, batch []bus.Message) (err error) 
 		span.End()
 	}()
 
+	// Before anything is stamped: the rules by which it is may have changed.
+	if err := r.catcher.catchUp(ctx, r.index); err != nil {
+		return err
+	}
+	r.stampedBy = r.index.rulesVersion
 	var items []item
 	ends := make([]int, len(batch)) // of each message's items
 	for i := range batch {
@@ -254,6 +263,7 @@ func (r *Recorder) record(ctx context.Context, items []item) (int, error) {
 		if err := r.catcher.catchUp(ctx, r.index); err != nil {
 			return 0, err
 		}
+		r.restamp(items)
 		n, p, err := r.prepare(items[:most])
 		if err != nil {
 			return 0, err
@@ -281,6 +291,26 @@ func (r *Recorder) record(ctx context.Context, items []item) (int, error) {
 		default:
 			return 0, err
 		}
+	}
+}
+
+// restamp stamps items anew where the rules have changed since they were.
+func (r *Recorder) restamp(items []item) {
+	if r.stampedBy == r.index.rulesVersion {
+		return
+	}
+	r.stampedBy = r.index.rulesVersion
+	for i := range items {
+		it := &items[i]
+		if it.ev == nil || it.reject != nil {
+			continue
+		}
+		it.ev = &eventv1.Event{}
+		if err := proto.Unmarshal(it.raw, it.ev); err != nil {
+			it.reject = &rejection{codeUndecodable, "no Event: " + err.Error()}
+			continue
+		}
+		r.checker.check(it)
 	}
 }
 
@@ -312,7 +342,7 @@ func (r *Recorder) prepare(items []item) (int, *plan, error) {
 // failed.
 func (r *Recorder) fill(p *plan, items []item) (int, error) {
 	for i := range items {
-		if p.count >= chunkRecords || p.bytes >= chunkBytes {
+		if p.count >= chunkRecords || p.bytes >= chunkBytes || len(r.index.rules) > 0 {
 			return i, nil
 		}
 		if err := r.place(r.index, p, &items[i]); err != nil {
@@ -377,8 +407,12 @@ func (r *Recorder) settle(ctx context.Context, p *plan, items []item, last event
 }
 
 func (r *Recorder) count(p *plan, items []item) {
-	recorded, duplicates, quarantined := 0, 0, 0
+	recorded, duplicates, quarantined, commands := 0, 0, 0, 0
 	for i := range items {
+		if items[i].command != nil {
+			commands++
+			continue
+		}
 		switch it := &items[i]; it.outcome {
 		case interactionv1.RecordOutcome_RECORD_OUTCOME_RECORDED:
 			recorded++
@@ -398,6 +432,7 @@ func (r *Recorder) count(p *plan, items []item) {
 	r.metrics.events.WithLabelValues("recorded").Add(float64(recorded))
 	r.metrics.events.WithLabelValues("duplicate").Add(float64(duplicates))
 	r.metrics.events.WithLabelValues("quarantined").Add(float64(quarantined))
+	r.metrics.commands.Add(float64(commands))
 	r.metrics.identity.Add(float64(p.decisions))
 	r.metrics.batch.Observe(float64(p.count))
 }

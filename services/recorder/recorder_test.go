@@ -41,7 +41,7 @@ func TestDecisionsStandBeforeTheirCause(t *testing.T) {
 	reply := g.recordEvents(
 		page("1", "anonymous_id=a"),
 		page("2", "anonymous_id=a user_id=7 email=Ada@Example.com"),
-		page("3", "anonymous_id=a user_id=7"),
+		after(time.Second, page("3", "anonymous_id=a user_id=7")),
 	)
 	visitor := "acme.web-" + profileOf("acme", "anonymous_id=a")
 	require.Equal(t, []string{

@@ -216,7 +216,9 @@ type CustomerIdentifier struct {
 	// Last seen.
 	LastSeenTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_seen_time,json=lastSeenTime,proto3" json:"last_seen_time,omitempty"`
 	// Events that carried it.
-	EventCount    int64 `protobuf:"varint,7,opt,name=event_count,json=eventCount,proto3" json:"event_count,omitempty"`
+	EventCount int64 `protobuf:"varint,7,opt,name=event_count,json=eventCount,proto3" json:"event_count,omitempty"`
+	// How far the sources vouch for it: FAILED for one that was only ever claimed.
+	Assurance     v1.IdentifierAssurance `protobuf:"varint,8,opt,name=assurance,proto3,enum=parley.event.v1.IdentifierAssurance" json:"assurance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,6 +300,13 @@ func (x *CustomerIdentifier) GetEventCount() int64 {
 		return x.EventCount
 	}
 	return 0
+}
+
+func (x *CustomerIdentifier) GetAssurance() v1.IdentifierAssurance {
+	if x != nil {
+		return x.Assurance
+	}
+	return v1.IdentifierAssurance(0)
 }
 
 // CustomerTrait is a trait with its provenance.
@@ -676,9 +685,14 @@ type InteractionSummary struct {
 	// Id of the order that it is about.
 	OrderId string `protobuf:"bytes,13,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
 	// Imported history.
-	Backfill      bool `protobuf:"varint,14,opt,name=backfill,proto3" json:"backfill,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Backfill bool `protobuf:"varint,14,opt,name=backfill,proto3" json:"backfill,omitempty"`
+	// Where an answer within this conversation goes: the address that the customer used in it. No
+	// merge or split changes it.
+	ReplyAddress string `protobuf:"bytes,15,opt,name=reply_address,json=replyAddress,proto3" json:"reply_address,omitempty"`
+	// Whether the sender is who he says, of a mail.
+	Authentication v1.AuthenticationVerdict `protobuf:"varint,16,opt,name=authentication,proto3,enum=parley.event.v1.AuthenticationVerdict" json:"authentication,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *InteractionSummary) Reset() {
@@ -807,6 +821,20 @@ func (x *InteractionSummary) GetBackfill() bool {
 		return x.Backfill
 	}
 	return false
+}
+
+func (x *InteractionSummary) GetReplyAddress() string {
+	if x != nil {
+		return x.ReplyAddress
+	}
+	return ""
+}
+
+func (x *InteractionSummary) GetAuthentication() v1.AuthenticationVerdict {
+	if x != nil {
+		return x.Authentication
+	}
+	return v1.AuthenticationVerdict(0)
 }
 
 // CustomerLink is a link between two profiles, made or refused.
@@ -1104,7 +1132,7 @@ var File_parley_customer_v1_customer_proto protoreflect.FileDescriptor
 
 const file_parley_customer_v1_customer_proto_rawDesc = "" +
 	"\n" +
-	"!parley/customer/v1/customer.proto\x12\x12parley.customer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/event.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/options/v1/options.proto\x1a\x1aparley/type/v1/money.proto\"\xfd\x06\n" +
+	"!parley/customer/v1/customer.proto\x12\x12parley.customer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1bparley/event/v1/event.proto\x1a parley/event/v1/identifier.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/options/v1/options.proto\x1a\x1aparley/type/v1/money.proto\"\xfd\x06\n" +
 	"\bCustomer\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\tR\n" +
 	"customerId\x12\x1f\n" +
@@ -1123,7 +1151,7 @@ const file_parley_customer_v1_customer_proto_rawDesc = "" +
 	"\x13recent_interactions\x18\f \x03(\v2&.parley.customer.v1.InteractionSummaryR\x12recentInteractions\x126\n" +
 	"\x05links\x18\r \x03(\v2 .parley.customer.v1.CustomerLinkR\x05links\x12<\n" +
 	"\bconsents\x18\x0e \x03(\v2 .parley.customer.v1.ConsentStateR\bconsents\x12K\n" +
-	"\faffiliations\x18\x0f \x03(\v2'.parley.customer.v1.CustomerAffiliationR\faffiliations\"\xcb\x02\n" +
+	"\faffiliations\x18\x0f \x03(\v2'.parley.customer.v1.CustomerAffiliationR\faffiliations\"\x8f\x03\n" +
 	"\x12CustomerIdentifier\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
 	"\x05value\x18\x02 \x01(\tB\x04\xe8\xe0\x18\x01R\x05value\x12?\n" +
@@ -1133,7 +1161,8 @@ const file_parley_customer_v1_customer_proto_rawDesc = "" +
 	"\x0ffirst_seen_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rfirstSeenTime\x12@\n" +
 	"\x0elast_seen_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\flastSeenTime\x12\x1f\n" +
 	"\vevent_count\x18\a \x01(\x03R\n" +
-	"eventCount\"\xfe\x01\n" +
+	"eventCount\x12B\n" +
+	"\tassurance\x18\b \x01(\x0e2$.parley.event.v1.IdentifierAssuranceR\tassurance\"\xfe\x01\n" +
 	"\rCustomerTrait\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\n" +
@@ -1164,7 +1193,7 @@ const file_parley_customer_v1_customer_proto_rawDesc = "" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12?\n" +
 	"\roccurred_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\foccurredTime\x12+\n" +
 	"\x05total\x18\x03 \x01(\v2\x15.parley.type.v1.MoneyR\x05total\x12\x19\n" +
-	"\bevent_id\x18\x04 \x01(\tR\aeventId\"\xa0\x04\n" +
+	"\bevent_id\x18\x04 \x01(\tR\aeventId\"\x9b\x05\n" +
 	"\x12InteractionSummary\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12.\n" +
@@ -1181,7 +1210,9 @@ const file_parley_customer_v1_customer_proto_rawDesc = "" +
 	"\tsaid_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bsaidTime\x12\x1a\n" +
 	"\bposition\x18\f \x01(\x04R\bposition\x12\x19\n" +
 	"\border_id\x18\r \x01(\tR\aorderId\x12\x1a\n" +
-	"\bbackfill\x18\x0e \x01(\bR\bbackfill\"\xe4\x02\n" +
+	"\bbackfill\x18\x0e \x01(\bR\bbackfill\x12)\n" +
+	"\rreply_address\x18\x0f \x01(\tB\x04\xe8\xe0\x18\x01R\freplyAddress\x12N\n" +
+	"\x0eauthentication\x18\x10 \x01(\x0e2&.parley.event.v1.AuthenticationVerdictR\x0eauthentication\"\xe4\x02\n" +
 	"\fCustomerLink\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x1d\n" +
 	"\n" +
@@ -1233,12 +1264,14 @@ var file_parley_customer_v1_customer_proto_goTypes = []any{
 	(*CustomerAffiliation)(nil),   // 9: parley.customer.v1.CustomerAffiliation
 	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 	(v1.IdentifierStrength)(0),    // 11: parley.event.v1.IdentifierStrength
-	(v1.TraitProvenance)(0),       // 12: parley.event.v1.TraitProvenance
-	(*v11.Money)(nil),             // 13: parley.type.v1.Money
-	(v1.Direction)(0),             // 14: parley.event.v1.Direction
-	(v1.TimeQuality)(0),           // 15: parley.event.v1.TimeQuality
-	(v1.LinkRule)(0),              // 16: parley.event.v1.LinkRule
-	(v1.LinkRefusal)(0),           // 17: parley.event.v1.LinkRefusal
+	(v1.IdentifierAssurance)(0),   // 12: parley.event.v1.IdentifierAssurance
+	(v1.TraitProvenance)(0),       // 13: parley.event.v1.TraitProvenance
+	(*v11.Money)(nil),             // 14: parley.type.v1.Money
+	(v1.Direction)(0),             // 15: parley.event.v1.Direction
+	(v1.TimeQuality)(0),           // 16: parley.event.v1.TimeQuality
+	(v1.AuthenticationVerdict)(0), // 17: parley.event.v1.AuthenticationVerdict
+	(v1.LinkRule)(0),              // 18: parley.event.v1.LinkRule
+	(v1.LinkRefusal)(0),           // 19: parley.event.v1.LinkRefusal
 }
 var file_parley_customer_v1_customer_proto_depIdxs = []int32{
 	1,  // 0: parley.customer.v1.Customer.identifiers:type_name -> parley.customer.v1.CustomerIdentifier
@@ -1254,31 +1287,33 @@ var file_parley_customer_v1_customer_proto_depIdxs = []int32{
 	11, // 10: parley.customer.v1.CustomerIdentifier.strength:type_name -> parley.event.v1.IdentifierStrength
 	10, // 11: parley.customer.v1.CustomerIdentifier.first_seen_time:type_name -> google.protobuf.Timestamp
 	10, // 12: parley.customer.v1.CustomerIdentifier.last_seen_time:type_name -> google.protobuf.Timestamp
-	12, // 13: parley.customer.v1.CustomerTrait.provenance:type_name -> parley.event.v1.TraitProvenance
-	10, // 14: parley.customer.v1.CustomerTrait.occurred_time:type_name -> google.protobuf.Timestamp
-	10, // 15: parley.customer.v1.ChannelActivity.last_inbound_time:type_name -> google.protobuf.Timestamp
-	10, // 16: parley.customer.v1.ChannelActivity.last_outbound_time:type_name -> google.protobuf.Timestamp
-	13, // 17: parley.customer.v1.OrderSummary.totals:type_name -> parley.type.v1.Money
-	13, // 18: parley.customer.v1.OrderSummary.refunds:type_name -> parley.type.v1.Money
-	5,  // 19: parley.customer.v1.OrderSummary.last_order:type_name -> parley.customer.v1.LastOrder
-	10, // 20: parley.customer.v1.LastOrder.occurred_time:type_name -> google.protobuf.Timestamp
-	13, // 21: parley.customer.v1.LastOrder.total:type_name -> parley.type.v1.Money
-	10, // 22: parley.customer.v1.InteractionSummary.time:type_name -> google.protobuf.Timestamp
-	14, // 23: parley.customer.v1.InteractionSummary.direction:type_name -> parley.event.v1.Direction
-	15, // 24: parley.customer.v1.InteractionSummary.time_quality:type_name -> parley.event.v1.TimeQuality
-	10, // 25: parley.customer.v1.InteractionSummary.said_time:type_name -> google.protobuf.Timestamp
-	16, // 26: parley.customer.v1.CustomerLink.rule:type_name -> parley.event.v1.LinkRule
-	17, // 27: parley.customer.v1.CustomerLink.refusal:type_name -> parley.event.v1.LinkRefusal
-	10, // 28: parley.customer.v1.CustomerLink.occurred_time:type_name -> google.protobuf.Timestamp
-	10, // 29: parley.customer.v1.ConsentState.occurred_time:type_name -> google.protobuf.Timestamp
-	10, // 30: parley.customer.v1.ConsentState.expires_time:type_name -> google.protobuf.Timestamp
-	10, // 31: parley.customer.v1.CustomerAffiliation.first_seen_time:type_name -> google.protobuf.Timestamp
-	10, // 32: parley.customer.v1.CustomerAffiliation.last_seen_time:type_name -> google.protobuf.Timestamp
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	12, // 13: parley.customer.v1.CustomerIdentifier.assurance:type_name -> parley.event.v1.IdentifierAssurance
+	13, // 14: parley.customer.v1.CustomerTrait.provenance:type_name -> parley.event.v1.TraitProvenance
+	10, // 15: parley.customer.v1.CustomerTrait.occurred_time:type_name -> google.protobuf.Timestamp
+	10, // 16: parley.customer.v1.ChannelActivity.last_inbound_time:type_name -> google.protobuf.Timestamp
+	10, // 17: parley.customer.v1.ChannelActivity.last_outbound_time:type_name -> google.protobuf.Timestamp
+	14, // 18: parley.customer.v1.OrderSummary.totals:type_name -> parley.type.v1.Money
+	14, // 19: parley.customer.v1.OrderSummary.refunds:type_name -> parley.type.v1.Money
+	5,  // 20: parley.customer.v1.OrderSummary.last_order:type_name -> parley.customer.v1.LastOrder
+	10, // 21: parley.customer.v1.LastOrder.occurred_time:type_name -> google.protobuf.Timestamp
+	14, // 22: parley.customer.v1.LastOrder.total:type_name -> parley.type.v1.Money
+	10, // 23: parley.customer.v1.InteractionSummary.time:type_name -> google.protobuf.Timestamp
+	15, // 24: parley.customer.v1.InteractionSummary.direction:type_name -> parley.event.v1.Direction
+	16, // 25: parley.customer.v1.InteractionSummary.time_quality:type_name -> parley.event.v1.TimeQuality
+	10, // 26: parley.customer.v1.InteractionSummary.said_time:type_name -> google.protobuf.Timestamp
+	17, // 27: parley.customer.v1.InteractionSummary.authentication:type_name -> parley.event.v1.AuthenticationVerdict
+	18, // 28: parley.customer.v1.CustomerLink.rule:type_name -> parley.event.v1.LinkRule
+	19, // 29: parley.customer.v1.CustomerLink.refusal:type_name -> parley.event.v1.LinkRefusal
+	10, // 30: parley.customer.v1.CustomerLink.occurred_time:type_name -> google.protobuf.Timestamp
+	10, // 31: parley.customer.v1.ConsentState.occurred_time:type_name -> google.protobuf.Timestamp
+	10, // 32: parley.customer.v1.ConsentState.expires_time:type_name -> google.protobuf.Timestamp
+	10, // 33: parley.customer.v1.CustomerAffiliation.first_seen_time:type_name -> google.protobuf.Timestamp
+	10, // 34: parley.customer.v1.CustomerAffiliation.last_seen_time:type_name -> google.protobuf.Timestamp
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_parley_customer_v1_customer_proto_init() }

@@ -34,8 +34,10 @@ type GetCustomerRequest struct {
 	ReadMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
 	// See the write that gave this token.
 	ConsistencyToken string `protobuf:"bytes,3,opt,name=consistency_token,json=consistencyToken,proto3" json:"consistency_token,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Say also what somebody did who only claims to be him.
+	IncludeClaims bool `protobuf:"varint,4,opt,name=include_claims,json=includeClaims,proto3" json:"include_claims,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetCustomerRequest) Reset() {
@@ -89,11 +91,20 @@ func (x *GetCustomerRequest) GetConsistencyToken() string {
 	return ""
 }
 
+func (x *GetCustomerRequest) GetIncludeClaims() bool {
+	if x != nil {
+		return x.IncludeClaims
+	}
+	return false
+}
+
 // GetCustomerResponse is the answer of GetCustomer.
 type GetCustomerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The customer.
-	Customer      *Customer `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
+	Customer *Customer `protobuf:"bytes,1,opt,name=customer,proto3" json:"customer,omitempty"`
+	// Unverified profiles of his addresses and numbers, where asked for.
+	Claims        []*CustomerClaim `protobuf:"bytes,2,rep,name=claims,proto3" json:"claims,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -131,6 +142,13 @@ func (*GetCustomerResponse) Descriptor() ([]byte, []int) {
 func (x *GetCustomerResponse) GetCustomer() *Customer {
 	if x != nil {
 		return x.Customer
+	}
+	return nil
+}
+
+func (x *GetCustomerResponse) GetClaims() []*CustomerClaim {
+	if x != nil {
+		return x.Claims
 	}
 	return nil
 }
@@ -861,14 +879,16 @@ var File_parley_customer_v1_customer_service_proto protoreflect.FileDescriptor
 
 const file_parley_customer_v1_customer_service_proto_rawDesc = "" +
 	"\n" +
-	")parley/customer/v1/customer_service.proto\x12\x12parley.customer.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!parley/customer/v1/customer.proto\x1a\x1bparley/event/v1/event.proto\"\xb0\x01\n" +
+	")parley/customer/v1/customer_service.proto\x12\x12parley.customer.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!parley/customer/v1/customer.proto\x1a!parley/customer/v1/identity.proto\x1a parley/event/v1/identifier.proto\"\xd7\x01\n" +
 	"\x12GetCustomerRequest\x12*\n" +
 	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
 	"customerId\x127\n" +
 	"\tread_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\x125\n" +
-	"\x11consistency_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x10consistencyToken\"O\n" +
+	"\x11consistency_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x10consistencyToken\x12%\n" +
+	"\x0einclude_claims\x18\x04 \x01(\bR\rincludeClaims\"\x8a\x01\n" +
 	"\x13GetCustomerResponse\x128\n" +
-	"\bcustomer\x18\x01 \x01(\v2\x1c.parley.customer.v1.CustomerR\bcustomer\"\xc1\x01\n" +
+	"\bcustomer\x18\x01 \x01(\v2\x1c.parley.customer.v1.CustomerR\bcustomer\x129\n" +
+	"\x06claims\x18\x02 \x03(\v2!.parley.customer.v1.CustomerClaimR\x06claims\"\xc1\x01\n" +
 	"\x18BatchGetCustomersRequest\x125\n" +
 	"\fcustomer_ids\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\f\b\x01\x10d\"\x06r\x04\x10\x01\x18@R\vcustomerIds\x127\n" +
 	"\tread_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\breadMask\x125\n" +
@@ -925,14 +945,19 @@ const file_parley_customer_v1_customer_service_proto_rawDesc = "" +
 	"\x11consistency_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x10consistencyToken\"~\n" +
 	"\x15WatchCustomerResponse\x128\n" +
 	"\bcustomer\x18\x01 \x01(\v2\x1c.parley.customer.v1.CustomerR\bcustomer\x12+\n" +
-	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken2\xa1\x05\n" +
+	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken2\xcd\t\n" +
 	"\x0fCustomerService\x12c\n" +
 	"\vGetCustomer\x12&.parley.customer.v1.GetCustomerRequest\x1a'.parley.customer.v1.GetCustomerResponse\"\x03\x90\x02\x01\x12u\n" +
 	"\x11BatchGetCustomers\x12,.parley.customer.v1.BatchGetCustomersRequest\x1a-.parley.customer.v1.BatchGetCustomersResponse\"\x03\x90\x02\x01\x12l\n" +
 	"\x0eLookupCustomer\x12).parley.customer.v1.LookupCustomerRequest\x1a*.parley.customer.v1.LookupCustomerResponse\"\x03\x90\x02\x01\x12o\n" +
 	"\x0fSearchCustomers\x12*.parley.customer.v1.SearchCustomersRequest\x1a+.parley.customer.v1.SearchCustomersResponse\"\x03\x90\x02\x01\x12f\n" +
 	"\fListTimeline\x12'.parley.customer.v1.ListTimelineRequest\x1a(.parley.customer.v1.ListTimelineResponse\"\x03\x90\x02\x01\x12k\n" +
-	"\rWatchCustomer\x12(.parley.customer.v1.WatchCustomerRequest\x1a).parley.customer.v1.WatchCustomerResponse\"\x03\x90\x02\x010\x01BDZBgithub.com/parleyhq/parley/proto/gen/parley/customer/v1;customerv1b\x06proto3"
+	"\rWatchCustomer\x12(.parley.customer.v1.WatchCustomerRequest\x1a).parley.customer.v1.WatchCustomerResponse\"\x03\x90\x02\x010\x01\x12g\n" +
+	"\x0eMergeCustomers\x12).parley.customer.v1.MergeCustomersRequest\x1a*.parley.customer.v1.MergeCustomersResponse\x12d\n" +
+	"\rSplitCustomer\x12(.parley.customer.v1.SplitCustomerRequest\x1a).parley.customer.v1.SplitCustomerResponse\x12o\n" +
+	"\x0fExplainIdentity\x12*.parley.customer.v1.ExplainIdentityRequest\x1a+.parley.customer.v1.ExplainIdentityResponse\"\x03\x90\x02\x01\x12r\n" +
+	"\x10GetIdentityRules\x12+.parley.customer.v1.GetIdentityRulesRequest\x1a,.parley.customer.v1.GetIdentityRulesResponse\"\x03\x90\x02\x01\x12v\n" +
+	"\x13UpdateIdentityRules\x12..parley.customer.v1.UpdateIdentityRulesRequest\x1a/.parley.customer.v1.UpdateIdentityRulesResponseBDZBgithub.com/parleyhq/parley/proto/gen/parley/customer/v1;customerv1b\x06proto3"
 
 var (
 	file_parley_customer_v1_customer_service_proto_rawDescOnce sync.Once
@@ -948,58 +973,80 @@ func file_parley_customer_v1_customer_service_proto_rawDescGZIP() []byte {
 
 var file_parley_customer_v1_customer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_parley_customer_v1_customer_service_proto_goTypes = []any{
-	(*GetCustomerRequest)(nil),        // 0: parley.customer.v1.GetCustomerRequest
-	(*GetCustomerResponse)(nil),       // 1: parley.customer.v1.GetCustomerResponse
-	(*BatchGetCustomersRequest)(nil),  // 2: parley.customer.v1.BatchGetCustomersRequest
-	(*BatchGetCustomersResponse)(nil), // 3: parley.customer.v1.BatchGetCustomersResponse
-	(*LookupCustomerRequest)(nil),     // 4: parley.customer.v1.LookupCustomerRequest
-	(*LookupCustomerResponse)(nil),    // 5: parley.customer.v1.LookupCustomerResponse
-	(*CustomerMatch)(nil),             // 6: parley.customer.v1.CustomerMatch
-	(*SearchCustomersRequest)(nil),    // 7: parley.customer.v1.SearchCustomersRequest
-	(*SearchCustomersResponse)(nil),   // 8: parley.customer.v1.SearchCustomersResponse
-	(*ListTimelineRequest)(nil),       // 9: parley.customer.v1.ListTimelineRequest
-	(*ListTimelineResponse)(nil),      // 10: parley.customer.v1.ListTimelineResponse
-	(*WatchCustomerRequest)(nil),      // 11: parley.customer.v1.WatchCustomerRequest
-	(*WatchCustomerResponse)(nil),     // 12: parley.customer.v1.WatchCustomerResponse
-	(*fieldmaskpb.FieldMask)(nil),     // 13: google.protobuf.FieldMask
-	(*Customer)(nil),                  // 14: parley.customer.v1.Customer
-	(v1.IdentifierStrength)(0),        // 15: parley.event.v1.IdentifierStrength
-	(*timestamppb.Timestamp)(nil),     // 16: google.protobuf.Timestamp
-	(*InteractionSummary)(nil),        // 17: parley.customer.v1.InteractionSummary
+	(*GetCustomerRequest)(nil),          // 0: parley.customer.v1.GetCustomerRequest
+	(*GetCustomerResponse)(nil),         // 1: parley.customer.v1.GetCustomerResponse
+	(*BatchGetCustomersRequest)(nil),    // 2: parley.customer.v1.BatchGetCustomersRequest
+	(*BatchGetCustomersResponse)(nil),   // 3: parley.customer.v1.BatchGetCustomersResponse
+	(*LookupCustomerRequest)(nil),       // 4: parley.customer.v1.LookupCustomerRequest
+	(*LookupCustomerResponse)(nil),      // 5: parley.customer.v1.LookupCustomerResponse
+	(*CustomerMatch)(nil),               // 6: parley.customer.v1.CustomerMatch
+	(*SearchCustomersRequest)(nil),      // 7: parley.customer.v1.SearchCustomersRequest
+	(*SearchCustomersResponse)(nil),     // 8: parley.customer.v1.SearchCustomersResponse
+	(*ListTimelineRequest)(nil),         // 9: parley.customer.v1.ListTimelineRequest
+	(*ListTimelineResponse)(nil),        // 10: parley.customer.v1.ListTimelineResponse
+	(*WatchCustomerRequest)(nil),        // 11: parley.customer.v1.WatchCustomerRequest
+	(*WatchCustomerResponse)(nil),       // 12: parley.customer.v1.WatchCustomerResponse
+	(*fieldmaskpb.FieldMask)(nil),       // 13: google.protobuf.FieldMask
+	(*Customer)(nil),                    // 14: parley.customer.v1.Customer
+	(*CustomerClaim)(nil),               // 15: parley.customer.v1.CustomerClaim
+	(v1.IdentifierStrength)(0),          // 16: parley.event.v1.IdentifierStrength
+	(*timestamppb.Timestamp)(nil),       // 17: google.protobuf.Timestamp
+	(*InteractionSummary)(nil),          // 18: parley.customer.v1.InteractionSummary
+	(*MergeCustomersRequest)(nil),       // 19: parley.customer.v1.MergeCustomersRequest
+	(*SplitCustomerRequest)(nil),        // 20: parley.customer.v1.SplitCustomerRequest
+	(*ExplainIdentityRequest)(nil),      // 21: parley.customer.v1.ExplainIdentityRequest
+	(*GetIdentityRulesRequest)(nil),     // 22: parley.customer.v1.GetIdentityRulesRequest
+	(*UpdateIdentityRulesRequest)(nil),  // 23: parley.customer.v1.UpdateIdentityRulesRequest
+	(*MergeCustomersResponse)(nil),      // 24: parley.customer.v1.MergeCustomersResponse
+	(*SplitCustomerResponse)(nil),       // 25: parley.customer.v1.SplitCustomerResponse
+	(*ExplainIdentityResponse)(nil),     // 26: parley.customer.v1.ExplainIdentityResponse
+	(*GetIdentityRulesResponse)(nil),    // 27: parley.customer.v1.GetIdentityRulesResponse
+	(*UpdateIdentityRulesResponse)(nil), // 28: parley.customer.v1.UpdateIdentityRulesResponse
 }
 var file_parley_customer_v1_customer_service_proto_depIdxs = []int32{
 	13, // 0: parley.customer.v1.GetCustomerRequest.read_mask:type_name -> google.protobuf.FieldMask
 	14, // 1: parley.customer.v1.GetCustomerResponse.customer:type_name -> parley.customer.v1.Customer
-	13, // 2: parley.customer.v1.BatchGetCustomersRequest.read_mask:type_name -> google.protobuf.FieldMask
-	14, // 3: parley.customer.v1.BatchGetCustomersResponse.customers:type_name -> parley.customer.v1.Customer
-	13, // 4: parley.customer.v1.LookupCustomerRequest.read_mask:type_name -> google.protobuf.FieldMask
-	6,  // 5: parley.customer.v1.LookupCustomerResponse.matches:type_name -> parley.customer.v1.CustomerMatch
-	14, // 6: parley.customer.v1.CustomerMatch.customer:type_name -> parley.customer.v1.Customer
-	15, // 7: parley.customer.v1.CustomerMatch.strength:type_name -> parley.event.v1.IdentifierStrength
-	13, // 8: parley.customer.v1.SearchCustomersRequest.read_mask:type_name -> google.protobuf.FieldMask
-	14, // 9: parley.customer.v1.SearchCustomersResponse.customers:type_name -> parley.customer.v1.Customer
-	16, // 10: parley.customer.v1.ListTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
-	16, // 11: parley.customer.v1.ListTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
-	17, // 12: parley.customer.v1.ListTimelineResponse.interactions:type_name -> parley.customer.v1.InteractionSummary
-	13, // 13: parley.customer.v1.WatchCustomerRequest.read_mask:type_name -> google.protobuf.FieldMask
-	14, // 14: parley.customer.v1.WatchCustomerResponse.customer:type_name -> parley.customer.v1.Customer
-	0,  // 15: parley.customer.v1.CustomerService.GetCustomer:input_type -> parley.customer.v1.GetCustomerRequest
-	2,  // 16: parley.customer.v1.CustomerService.BatchGetCustomers:input_type -> parley.customer.v1.BatchGetCustomersRequest
-	4,  // 17: parley.customer.v1.CustomerService.LookupCustomer:input_type -> parley.customer.v1.LookupCustomerRequest
-	7,  // 18: parley.customer.v1.CustomerService.SearchCustomers:input_type -> parley.customer.v1.SearchCustomersRequest
-	9,  // 19: parley.customer.v1.CustomerService.ListTimeline:input_type -> parley.customer.v1.ListTimelineRequest
-	11, // 20: parley.customer.v1.CustomerService.WatchCustomer:input_type -> parley.customer.v1.WatchCustomerRequest
-	1,  // 21: parley.customer.v1.CustomerService.GetCustomer:output_type -> parley.customer.v1.GetCustomerResponse
-	3,  // 22: parley.customer.v1.CustomerService.BatchGetCustomers:output_type -> parley.customer.v1.BatchGetCustomersResponse
-	5,  // 23: parley.customer.v1.CustomerService.LookupCustomer:output_type -> parley.customer.v1.LookupCustomerResponse
-	8,  // 24: parley.customer.v1.CustomerService.SearchCustomers:output_type -> parley.customer.v1.SearchCustomersResponse
-	10, // 25: parley.customer.v1.CustomerService.ListTimeline:output_type -> parley.customer.v1.ListTimelineResponse
-	12, // 26: parley.customer.v1.CustomerService.WatchCustomer:output_type -> parley.customer.v1.WatchCustomerResponse
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	15, // 2: parley.customer.v1.GetCustomerResponse.claims:type_name -> parley.customer.v1.CustomerClaim
+	13, // 3: parley.customer.v1.BatchGetCustomersRequest.read_mask:type_name -> google.protobuf.FieldMask
+	14, // 4: parley.customer.v1.BatchGetCustomersResponse.customers:type_name -> parley.customer.v1.Customer
+	13, // 5: parley.customer.v1.LookupCustomerRequest.read_mask:type_name -> google.protobuf.FieldMask
+	6,  // 6: parley.customer.v1.LookupCustomerResponse.matches:type_name -> parley.customer.v1.CustomerMatch
+	14, // 7: parley.customer.v1.CustomerMatch.customer:type_name -> parley.customer.v1.Customer
+	16, // 8: parley.customer.v1.CustomerMatch.strength:type_name -> parley.event.v1.IdentifierStrength
+	13, // 9: parley.customer.v1.SearchCustomersRequest.read_mask:type_name -> google.protobuf.FieldMask
+	14, // 10: parley.customer.v1.SearchCustomersResponse.customers:type_name -> parley.customer.v1.Customer
+	17, // 11: parley.customer.v1.ListTimelineRequest.start_time:type_name -> google.protobuf.Timestamp
+	17, // 12: parley.customer.v1.ListTimelineRequest.end_time:type_name -> google.protobuf.Timestamp
+	18, // 13: parley.customer.v1.ListTimelineResponse.interactions:type_name -> parley.customer.v1.InteractionSummary
+	13, // 14: parley.customer.v1.WatchCustomerRequest.read_mask:type_name -> google.protobuf.FieldMask
+	14, // 15: parley.customer.v1.WatchCustomerResponse.customer:type_name -> parley.customer.v1.Customer
+	0,  // 16: parley.customer.v1.CustomerService.GetCustomer:input_type -> parley.customer.v1.GetCustomerRequest
+	2,  // 17: parley.customer.v1.CustomerService.BatchGetCustomers:input_type -> parley.customer.v1.BatchGetCustomersRequest
+	4,  // 18: parley.customer.v1.CustomerService.LookupCustomer:input_type -> parley.customer.v1.LookupCustomerRequest
+	7,  // 19: parley.customer.v1.CustomerService.SearchCustomers:input_type -> parley.customer.v1.SearchCustomersRequest
+	9,  // 20: parley.customer.v1.CustomerService.ListTimeline:input_type -> parley.customer.v1.ListTimelineRequest
+	11, // 21: parley.customer.v1.CustomerService.WatchCustomer:input_type -> parley.customer.v1.WatchCustomerRequest
+	19, // 22: parley.customer.v1.CustomerService.MergeCustomers:input_type -> parley.customer.v1.MergeCustomersRequest
+	20, // 23: parley.customer.v1.CustomerService.SplitCustomer:input_type -> parley.customer.v1.SplitCustomerRequest
+	21, // 24: parley.customer.v1.CustomerService.ExplainIdentity:input_type -> parley.customer.v1.ExplainIdentityRequest
+	22, // 25: parley.customer.v1.CustomerService.GetIdentityRules:input_type -> parley.customer.v1.GetIdentityRulesRequest
+	23, // 26: parley.customer.v1.CustomerService.UpdateIdentityRules:input_type -> parley.customer.v1.UpdateIdentityRulesRequest
+	1,  // 27: parley.customer.v1.CustomerService.GetCustomer:output_type -> parley.customer.v1.GetCustomerResponse
+	3,  // 28: parley.customer.v1.CustomerService.BatchGetCustomers:output_type -> parley.customer.v1.BatchGetCustomersResponse
+	5,  // 29: parley.customer.v1.CustomerService.LookupCustomer:output_type -> parley.customer.v1.LookupCustomerResponse
+	8,  // 30: parley.customer.v1.CustomerService.SearchCustomers:output_type -> parley.customer.v1.SearchCustomersResponse
+	10, // 31: parley.customer.v1.CustomerService.ListTimeline:output_type -> parley.customer.v1.ListTimelineResponse
+	12, // 32: parley.customer.v1.CustomerService.WatchCustomer:output_type -> parley.customer.v1.WatchCustomerResponse
+	24, // 33: parley.customer.v1.CustomerService.MergeCustomers:output_type -> parley.customer.v1.MergeCustomersResponse
+	25, // 34: parley.customer.v1.CustomerService.SplitCustomer:output_type -> parley.customer.v1.SplitCustomerResponse
+	26, // 35: parley.customer.v1.CustomerService.ExplainIdentity:output_type -> parley.customer.v1.ExplainIdentityResponse
+	27, // 36: parley.customer.v1.CustomerService.GetIdentityRules:output_type -> parley.customer.v1.GetIdentityRulesResponse
+	28, // 37: parley.customer.v1.CustomerService.UpdateIdentityRules:output_type -> parley.customer.v1.UpdateIdentityRulesResponse
+	27, // [27:38] is the sub-list for method output_type
+	16, // [16:27] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_parley_customer_v1_customer_service_proto_init() }
@@ -1008,6 +1055,7 @@ func file_parley_customer_v1_customer_service_proto_init() {
 		return
 	}
 	file_parley_customer_v1_customer_proto_init()
+	file_parley_customer_v1_identity_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -19,12 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CustomerService_GetCustomer_FullMethodName       = "/parley.customer.v1.CustomerService/GetCustomer"
-	CustomerService_BatchGetCustomers_FullMethodName = "/parley.customer.v1.CustomerService/BatchGetCustomers"
-	CustomerService_LookupCustomer_FullMethodName    = "/parley.customer.v1.CustomerService/LookupCustomer"
-	CustomerService_SearchCustomers_FullMethodName   = "/parley.customer.v1.CustomerService/SearchCustomers"
-	CustomerService_ListTimeline_FullMethodName      = "/parley.customer.v1.CustomerService/ListTimeline"
-	CustomerService_WatchCustomer_FullMethodName     = "/parley.customer.v1.CustomerService/WatchCustomer"
+	CustomerService_GetCustomer_FullMethodName         = "/parley.customer.v1.CustomerService/GetCustomer"
+	CustomerService_BatchGetCustomers_FullMethodName   = "/parley.customer.v1.CustomerService/BatchGetCustomers"
+	CustomerService_LookupCustomer_FullMethodName      = "/parley.customer.v1.CustomerService/LookupCustomer"
+	CustomerService_SearchCustomers_FullMethodName     = "/parley.customer.v1.CustomerService/SearchCustomers"
+	CustomerService_ListTimeline_FullMethodName        = "/parley.customer.v1.CustomerService/ListTimeline"
+	CustomerService_WatchCustomer_FullMethodName       = "/parley.customer.v1.CustomerService/WatchCustomer"
+	CustomerService_MergeCustomers_FullMethodName      = "/parley.customer.v1.CustomerService/MergeCustomers"
+	CustomerService_SplitCustomer_FullMethodName       = "/parley.customer.v1.CustomerService/SplitCustomer"
+	CustomerService_ExplainIdentity_FullMethodName     = "/parley.customer.v1.CustomerService/ExplainIdentity"
+	CustomerService_GetIdentityRules_FullMethodName    = "/parley.customer.v1.CustomerService/GetIdentityRules"
+	CustomerService_UpdateIdentityRules_FullMethodName = "/parley.customer.v1.CustomerService/UpdateIdentityRules"
 )
 
 // CustomerServiceClient is the client API for CustomerService service.
@@ -59,6 +64,33 @@ type CustomerServiceClient interface {
 	//
 	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND).
 	WatchCustomer(ctx context.Context, in *WatchCustomerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchCustomerResponse], error)
+	// MergeCustomers makes one customer of two, by a person's decision: it
+	// outlasts whatever links say later, until a person splits them. The
+	// survivor is the one with the older profile; nothing of either is lost.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND); FAILED_PRECONDITION
+	// (SAME_CUSTOMER, CUSTOMER_TOO_LARGE).
+	MergeCustomers(ctx context.Context, in *MergeCustomersRequest, opts ...grpc.CallOption) (*MergeCustomersResponse, error)
+	// SplitCustomer makes some of a customer's profiles a customer of their own,
+	// by a person's decision: no later link joins the two again. Each side has
+	// exactly what is its own, whenever it happened.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND, EVENT_NOT_FOUND);
+	// FAILED_PRECONDITION (NOTHING_TO_SPLIT, NOT_A_PROFILE_OF_CUSTOMER).
+	SplitCustomer(ctx context.Context, in *SplitCustomerRequest, opts ...grpc.CallOption) (*SplitCustomerResponse, error)
+	// ExplainIdentity says why profiles are one customer: his profiles, the links
+	// made and refused, and the decisions.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND).
+	ExplainIdentity(ctx context.Context, in *ExplainIdentityRequest, opts ...grpc.CallOption) (*ExplainIdentityResponse, error)
+	// GetIdentityRules returns the tenant's rules of who is who.
+	GetIdentityRules(ctx context.Context, in *GetIdentityRulesRequest, opts ...grpc.CallOption) (*GetIdentityRulesResponse, error)
+	// UpdateIdentityRules changes them for what is recorded from here on.
+	// Identifiers that they block lose their links at once, those that they do
+	// not block any more get theirs back.
+	//
+	// Errors: ABORTED (CHANGED_SINCE).
+	UpdateIdentityRules(ctx context.Context, in *UpdateIdentityRulesRequest, opts ...grpc.CallOption) (*UpdateIdentityRulesResponse, error)
 }
 
 type customerServiceClient struct {
@@ -138,6 +170,56 @@ func (c *customerServiceClient) WatchCustomer(ctx context.Context, in *WatchCust
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CustomerService_WatchCustomerClient = grpc.ServerStreamingClient[WatchCustomerResponse]
 
+func (c *customerServiceClient) MergeCustomers(ctx context.Context, in *MergeCustomersRequest, opts ...grpc.CallOption) (*MergeCustomersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MergeCustomersResponse)
+	err := c.cc.Invoke(ctx, CustomerService_MergeCustomers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *customerServiceClient) SplitCustomer(ctx context.Context, in *SplitCustomerRequest, opts ...grpc.CallOption) (*SplitCustomerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SplitCustomerResponse)
+	err := c.cc.Invoke(ctx, CustomerService_SplitCustomer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *customerServiceClient) ExplainIdentity(ctx context.Context, in *ExplainIdentityRequest, opts ...grpc.CallOption) (*ExplainIdentityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainIdentityResponse)
+	err := c.cc.Invoke(ctx, CustomerService_ExplainIdentity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *customerServiceClient) GetIdentityRules(ctx context.Context, in *GetIdentityRulesRequest, opts ...grpc.CallOption) (*GetIdentityRulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetIdentityRulesResponse)
+	err := c.cc.Invoke(ctx, CustomerService_GetIdentityRules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *customerServiceClient) UpdateIdentityRules(ctx context.Context, in *UpdateIdentityRulesRequest, opts ...grpc.CallOption) (*UpdateIdentityRulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateIdentityRulesResponse)
+	err := c.cc.Invoke(ctx, CustomerService_UpdateIdentityRules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CustomerServiceServer is the server API for CustomerService service.
 // All implementations must embed UnimplementedCustomerServiceServer
 // for forward compatibility.
@@ -170,6 +252,33 @@ type CustomerServiceServer interface {
 	//
 	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND).
 	WatchCustomer(*WatchCustomerRequest, grpc.ServerStreamingServer[WatchCustomerResponse]) error
+	// MergeCustomers makes one customer of two, by a person's decision: it
+	// outlasts whatever links say later, until a person splits them. The
+	// survivor is the one with the older profile; nothing of either is lost.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND); FAILED_PRECONDITION
+	// (SAME_CUSTOMER, CUSTOMER_TOO_LARGE).
+	MergeCustomers(context.Context, *MergeCustomersRequest) (*MergeCustomersResponse, error)
+	// SplitCustomer makes some of a customer's profiles a customer of their own,
+	// by a person's decision: no later link joins the two again. Each side has
+	// exactly what is its own, whenever it happened.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND, EVENT_NOT_FOUND);
+	// FAILED_PRECONDITION (NOTHING_TO_SPLIT, NOT_A_PROFILE_OF_CUSTOMER).
+	SplitCustomer(context.Context, *SplitCustomerRequest) (*SplitCustomerResponse, error)
+	// ExplainIdentity says why profiles are one customer: his profiles, the links
+	// made and refused, and the decisions.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND).
+	ExplainIdentity(context.Context, *ExplainIdentityRequest) (*ExplainIdentityResponse, error)
+	// GetIdentityRules returns the tenant's rules of who is who.
+	GetIdentityRules(context.Context, *GetIdentityRulesRequest) (*GetIdentityRulesResponse, error)
+	// UpdateIdentityRules changes them for what is recorded from here on.
+	// Identifiers that they block lose their links at once, those that they do
+	// not block any more get theirs back.
+	//
+	// Errors: ABORTED (CHANGED_SINCE).
+	UpdateIdentityRules(context.Context, *UpdateIdentityRulesRequest) (*UpdateIdentityRulesResponse, error)
 	mustEmbedUnimplementedCustomerServiceServer()
 }
 
@@ -197,6 +306,21 @@ func (UnimplementedCustomerServiceServer) ListTimeline(context.Context, *ListTim
 }
 func (UnimplementedCustomerServiceServer) WatchCustomer(*WatchCustomerRequest, grpc.ServerStreamingServer[WatchCustomerResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchCustomer not implemented")
+}
+func (UnimplementedCustomerServiceServer) MergeCustomers(context.Context, *MergeCustomersRequest) (*MergeCustomersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MergeCustomers not implemented")
+}
+func (UnimplementedCustomerServiceServer) SplitCustomer(context.Context, *SplitCustomerRequest) (*SplitCustomerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SplitCustomer not implemented")
+}
+func (UnimplementedCustomerServiceServer) ExplainIdentity(context.Context, *ExplainIdentityRequest) (*ExplainIdentityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainIdentity not implemented")
+}
+func (UnimplementedCustomerServiceServer) GetIdentityRules(context.Context, *GetIdentityRulesRequest) (*GetIdentityRulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetIdentityRules not implemented")
+}
+func (UnimplementedCustomerServiceServer) UpdateIdentityRules(context.Context, *UpdateIdentityRulesRequest) (*UpdateIdentityRulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateIdentityRules not implemented")
 }
 func (UnimplementedCustomerServiceServer) mustEmbedUnimplementedCustomerServiceServer() {}
 func (UnimplementedCustomerServiceServer) testEmbeddedByValue()                         {}
@@ -320,6 +444,96 @@ func _CustomerService_WatchCustomer_Handler(srv interface{}, stream grpc.ServerS
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CustomerService_WatchCustomerServer = grpc.ServerStreamingServer[WatchCustomerResponse]
 
+func _CustomerService_MergeCustomers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MergeCustomersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CustomerServiceServer).MergeCustomers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CustomerService_MergeCustomers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CustomerServiceServer).MergeCustomers(ctx, req.(*MergeCustomersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CustomerService_SplitCustomer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SplitCustomerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CustomerServiceServer).SplitCustomer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CustomerService_SplitCustomer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CustomerServiceServer).SplitCustomer(ctx, req.(*SplitCustomerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CustomerService_ExplainIdentity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainIdentityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CustomerServiceServer).ExplainIdentity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CustomerService_ExplainIdentity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CustomerServiceServer).ExplainIdentity(ctx, req.(*ExplainIdentityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CustomerService_GetIdentityRules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetIdentityRulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CustomerServiceServer).GetIdentityRules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CustomerService_GetIdentityRules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CustomerServiceServer).GetIdentityRules(ctx, req.(*GetIdentityRulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CustomerService_UpdateIdentityRules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateIdentityRulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CustomerServiceServer).UpdateIdentityRules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CustomerService_UpdateIdentityRules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CustomerServiceServer).UpdateIdentityRules(ctx, req.(*UpdateIdentityRulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CustomerService_ServiceDesc is the grpc.ServiceDesc for CustomerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -346,6 +560,26 @@ var CustomerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTimeline",
 			Handler:    _CustomerService_ListTimeline_Handler,
+		},
+		{
+			MethodName: "MergeCustomers",
+			Handler:    _CustomerService_MergeCustomers_Handler,
+		},
+		{
+			MethodName: "SplitCustomer",
+			Handler:    _CustomerService_SplitCustomer_Handler,
+		},
+		{
+			MethodName: "ExplainIdentity",
+			Handler:    _CustomerService_ExplainIdentity_Handler,
+		},
+		{
+			MethodName: "GetIdentityRules",
+			Handler:    _CustomerService_GetIdentityRules_Handler,
+		},
+		{
+			MethodName: "UpdateIdentityRules",
+			Handler:    _CustomerService_UpdateIdentityRules_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -235,6 +235,11 @@ func (m *CustomerIdentifier) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Assurance != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Assurance))
+		i--
+		dAtA[i] = 0x40
+	}
 	if m.EventCount != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.EventCount))
 		i--
@@ -654,6 +659,20 @@ func (m *InteractionSummary) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.Authentication != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Authentication))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x80
+	}
+	if len(m.ReplyAddress) > 0 {
+		i -= len(m.ReplyAddress)
+		copy(dAtA[i:], m.ReplyAddress)
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.ReplyAddress)))
+		i--
+		dAtA[i] = 0x7a
 	}
 	if m.Backfill {
 		i--
@@ -1127,6 +1146,9 @@ func (m *CustomerIdentifier) SizeVT() (n int) {
 	if m.EventCount != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.EventCount))
 	}
+	if m.Assurance != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Assurance))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -1330,6 +1352,13 @@ func (m *InteractionSummary) SizeVT() (n int) {
 	}
 	if m.Backfill {
 		n += 2
+	}
+	l = len(m.ReplyAddress)
+	if l > 0 {
+		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.Authentication != 0 {
+		n += 2 + protohelpers.SizeOfVarint(uint64(m.Authentication))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -2217,6 +2246,25 @@ func (m *CustomerIdentifier) UnmarshalVT(dAtA []byte) error {
 				b := dAtA[iNdEx]
 				iNdEx++
 				m.EventCount |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Assurance", wireType)
+			}
+			m.Assurance = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Assurance |= v1.IdentifierAssurance(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
@@ -3533,6 +3581,57 @@ func (m *InteractionSummary) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Backfill = bool(v != 0)
+		case 15:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ReplyAddress", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.ReplyAddress = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 16:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Authentication", wireType)
+			}
+			m.Authentication = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Authentication |= v1.AuthenticationVerdict(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -68,6 +68,18 @@ const (
 	Reason_REASON_STOPPING Reason = 16
 	// The body was kept in quarantine, with the reason in the metadata. FAILED_PRECONDITION.
 	Reason_REASON_QUARANTINED Reason = 17
+	// The two are one customer already, or the same was named twice. FAILED_PRECONDITION.
+	Reason_REASON_SAME_CUSTOMER Reason = 18
+	// A profile does not belong to the customer. FAILED_PRECONDITION.
+	Reason_REASON_NOT_A_PROFILE_OF_CUSTOMER Reason = 19
+	// Nothing would stay, or nothing would leave: there is nothing to split. FAILED_PRECONDITION.
+	Reason_REASON_NOTHING_TO_SPLIT Reason = 20
+	// The customer would have more profiles than one may have. FAILED_PRECONDITION.
+	Reason_REASON_CUSTOMER_TOO_LARGE Reason = 21
+	// Somebody else changed it since it was read. ABORTED. Read it again.
+	Reason_REASON_CHANGED_SINCE Reason = 22
+	// No model was fitted yet, or there is too little to fit one. FAILED_PRECONDITION.
+	Reason_REASON_NO_MODEL Reason = 23
 )
 
 // Enum value maps for Reason.
@@ -91,26 +103,38 @@ var (
 		15: "REASON_INTERNAL",
 		16: "REASON_STOPPING",
 		17: "REASON_QUARANTINED",
+		18: "REASON_SAME_CUSTOMER",
+		19: "REASON_NOT_A_PROFILE_OF_CUSTOMER",
+		20: "REASON_NOTHING_TO_SPLIT",
+		21: "REASON_CUSTOMER_TOO_LARGE",
+		22: "REASON_CHANGED_SINCE",
+		23: "REASON_NO_MODEL",
 	}
 	Reason_value = map[string]int32{
-		"REASON_UNSPECIFIED":         0,
-		"REASON_INVALID_FIELD":       1,
-		"REASON_INVALID_TOKEN":       2,
-		"REASON_CUSTOMER_NOT_FOUND":  3,
-		"REASON_EVENT_NOT_FOUND":     4,
-		"REASON_BEHIND":              5,
-		"REASON_DEAD_LETTER":         6,
-		"REASON_BACKEND_UNAVAILABLE": 7,
-		"REASON_INGRESS_FULL":        8,
-		"REASON_STORE_FULL":          9,
-		"REASON_CONTENT_DIFFERS":     10,
-		"REASON_BAD_CREDENTIALS":     11,
-		"REASON_NOT_ALLOWED":         12,
-		"REASON_RATE_LIMITED":        13,
-		"REASON_SLOW_SUBSCRIBER":     14,
-		"REASON_INTERNAL":            15,
-		"REASON_STOPPING":            16,
-		"REASON_QUARANTINED":         17,
+		"REASON_UNSPECIFIED":               0,
+		"REASON_INVALID_FIELD":             1,
+		"REASON_INVALID_TOKEN":             2,
+		"REASON_CUSTOMER_NOT_FOUND":        3,
+		"REASON_EVENT_NOT_FOUND":           4,
+		"REASON_BEHIND":                    5,
+		"REASON_DEAD_LETTER":               6,
+		"REASON_BACKEND_UNAVAILABLE":       7,
+		"REASON_INGRESS_FULL":              8,
+		"REASON_STORE_FULL":                9,
+		"REASON_CONTENT_DIFFERS":           10,
+		"REASON_BAD_CREDENTIALS":           11,
+		"REASON_NOT_ALLOWED":               12,
+		"REASON_RATE_LIMITED":              13,
+		"REASON_SLOW_SUBSCRIBER":           14,
+		"REASON_INTERNAL":                  15,
+		"REASON_STOPPING":                  16,
+		"REASON_QUARANTINED":               17,
+		"REASON_SAME_CUSTOMER":             18,
+		"REASON_NOT_A_PROFILE_OF_CUSTOMER": 19,
+		"REASON_NOTHING_TO_SPLIT":          20,
+		"REASON_CUSTOMER_TOO_LARGE":        21,
+		"REASON_CHANGED_SINCE":             22,
+		"REASON_NO_MODEL":                  23,
 	}
 )
 
@@ -145,7 +169,7 @@ var File_parley_error_v1_reason_proto protoreflect.FileDescriptor
 
 const file_parley_error_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/error/v1/reason.proto\x12\x0fparley.error.v1*\xd1\x03\n" +
+	"\x1cparley/error/v1/reason.proto\x12\x0fparley.error.v1*\xfc\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x18\n" +
@@ -165,7 +189,13 @@ const file_parley_error_v1_reason_proto_rawDesc = "" +
 	"\x16REASON_SLOW_SUBSCRIBER\x10\x0e\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x0f\x12\x13\n" +
 	"\x0fREASON_STOPPING\x10\x10\x12\x16\n" +
-	"\x12REASON_QUARANTINED\x10\x11B>Z<github.com/parleyhq/parley/proto/gen/parley/error/v1;errorv1b\x06proto3"
+	"\x12REASON_QUARANTINED\x10\x11\x12\x18\n" +
+	"\x14REASON_SAME_CUSTOMER\x10\x12\x12$\n" +
+	" REASON_NOT_A_PROFILE_OF_CUSTOMER\x10\x13\x12\x1b\n" +
+	"\x17REASON_NOTHING_TO_SPLIT\x10\x14\x12\x1d\n" +
+	"\x19REASON_CUSTOMER_TOO_LARGE\x10\x15\x12\x18\n" +
+	"\x14REASON_CHANGED_SINCE\x10\x16\x12\x13\n" +
+	"\x0fREASON_NO_MODEL\x10\x17B>Z<github.com/parleyhq/parley/proto/gen/parley/error/v1;errorv1b\x06proto3"
 
 var (
 	file_parley_error_v1_reason_proto_rawDescOnce sync.Once

@@ -169,9 +169,24 @@ type EmailReceived struct {
 	// Key of the raw mail among the blobs.
 	RawBlob string `protobuf:"bytes,15,opt,name=raw_blob,json=rawBlob,proto3" json:"raw_blob,omitempty"`
 	// Size of the raw mail in bytes.
-	SizeBytes     int64 `protobuf:"varint,16,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	SizeBytes int64 `protobuf:"varint,16,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// Key, among the blobs, of the whole text, where it is longer than `text` and `quoted_text` hold.
+	TextBlob string `protobuf:"bytes,17,opt,name=text_blob,json=textBlob,proto3" json:"text_blob,omitempty"`
+	// Where answers are to go, where that is not the sender.
+	ReplyTo []*EmailAddress `protobuf:"bytes,18,rep,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
+	// The return path of the SMTP envelope; empty for the null one.
+	EnvelopeFrom string `protobuf:"bytes,19,opt,name=envelope_from,json=envelopeFrom,proto3" json:"envelope_from,omitempty"`
+	// What each check of the sender found, as an Authentication-Results field (RFC 8601) has it.
+	AuthenticationResults string `protobuf:"bytes,20,opt,name=authentication_results,json=authenticationResults,proto3" json:"authentication_results,omitempty"`
+	// The conversation that the address names which it came to (`inbox+c-<conversation>@…`). It
+	// counts where the headers know no better and there is such a conversation.
+	AddressConversation string `protobuf:"bytes,21,opt,name=address_conversation,json=addressConversation,proto3" json:"address_conversation,omitempty"`
+	// What was wrong with the mail, in codes; the raw mail has it all.
+	Defects []string `protobuf:"bytes,22,rep,name=defects,proto3" json:"defects,omitempty"`
+	// What shows that it is automatic, for example `auto_submitted`; empty where it is not.
+	AutoReplyReason string `protobuf:"bytes,23,opt,name=auto_reply_reason,json=autoReplyReason,proto3" json:"auto_reply_reason,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *EmailReceived) Reset() {
@@ -314,6 +329,55 @@ func (x *EmailReceived) GetSizeBytes() int64 {
 		return x.SizeBytes
 	}
 	return 0
+}
+
+func (x *EmailReceived) GetTextBlob() string {
+	if x != nil {
+		return x.TextBlob
+	}
+	return ""
+}
+
+func (x *EmailReceived) GetReplyTo() []*EmailAddress {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return nil
+}
+
+func (x *EmailReceived) GetEnvelopeFrom() string {
+	if x != nil {
+		return x.EnvelopeFrom
+	}
+	return ""
+}
+
+func (x *EmailReceived) GetAuthenticationResults() string {
+	if x != nil {
+		return x.AuthenticationResults
+	}
+	return ""
+}
+
+func (x *EmailReceived) GetAddressConversation() string {
+	if x != nil {
+		return x.AddressConversation
+	}
+	return ""
+}
+
+func (x *EmailReceived) GetDefects() []string {
+	if x != nil {
+		return x.Defects
+	}
+	return nil
+}
+
+func (x *EmailReceived) GetAutoReplyReason() string {
+	if x != nil {
+		return x.AutoReplyReason
+	}
+	return ""
 }
 
 // A mail went out.
@@ -474,7 +538,11 @@ type EmailBounced struct {
 	// The address that failed.
 	Recipient string `protobuf:"bytes,4,opt,name=recipient,proto3" json:"recipient,omitempty"`
 	// Diagnostic text of the reporting server.
-	Diagnostic    string `protobuf:"bytes,5,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`
+	Diagnostic string `protobuf:"bytes,5,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`
+	// Message-ID of the report itself.
+	ReportMessageId string `protobuf:"bytes,6,opt,name=report_message_id,json=reportMessageId,proto3" json:"report_message_id,omitempty"`
+	// Key of the raw report among the blobs.
+	RawBlob       string `protobuf:"bytes,7,opt,name=raw_blob,json=rawBlob,proto3" json:"raw_blob,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -540,6 +608,20 @@ func (x *EmailBounced) GetRecipient() string {
 func (x *EmailBounced) GetDiagnostic() string {
 	if x != nil {
 		return x.Diagnostic
+	}
+	return ""
+}
+
+func (x *EmailBounced) GetReportMessageId() string {
+	if x != nil {
+		return x.ReportMessageId
+	}
+	return ""
+}
+
+func (x *EmailBounced) GetRawBlob() string {
+	if x != nil {
+		return x.RawBlob
 	}
 	return ""
 }
@@ -895,7 +977,7 @@ var File_parley_event_v1_email_proto protoreflect.FileDescriptor
 
 const file_parley_event_v1_email_proto_rawDesc = "" +
 	"\n" +
-	"\x1bparley/event/v1/email.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fparley/options/v1/options.proto\"\xc8\x06\n" +
+	"\x1bparley/event/v1/email.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fparley/options/v1/options.proto\"\xcf\t\n" +
 	"\rEmailReceived\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\tmessageId\x12(\n" +
@@ -919,7 +1001,14 @@ const file_parley_event_v1_email_proto_rawDesc = "" +
 	"\alist_id\x18\x0e \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x06listId\x12'\n" +
 	"\braw_blob\x18\x0f \x01(\tB\f\xbaH\x05r\x03\x18\x80\x02\xe8\xe0\x18\x01R\arawBlob\x12&\n" +
 	"\n" +
-	"size_bytes\x18\x10 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\tsizeBytes:\x1d\xea\xe0\x18\x19\n" +
+	"size_bytes\x18\x10 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\tsizeBytes\x12)\n" +
+	"\ttext_blob\x18\x11 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x02\xe8\xe0\x18\x01R\btextBlob\x12F\n" +
+	"\breply_to\x18\x12 \x03(\v2\x1d.parley.event.v1.EmailAddressB\f\xbaH\x05\x92\x01\x02\x10\x10\xe8\xe0\x18\x01R\areplyTo\x121\n" +
+	"\renvelope_from\x18\x13 \x01(\tB\f\xbaH\x05r\x03\x18\xc0\x02\xe8\xe0\x18\x01R\fenvelopeFrom\x12C\n" +
+	"\x16authentication_results\x18\x14 \x01(\tB\f\xbaH\x05r\x03\x18\xd0\x0f\xe8\xe0\x18\x01R\x15authenticationResults\x12;\n" +
+	"\x14address_conversation\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x13addressConversation\x12(\n" +
+	"\adefects\x18\x16 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10 \"\x04r\x02\x18@R\adefects\x123\n" +
+	"\x11auto_reply_reason\x18\x17 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0fautoReplyReason:\x1d\xea\xe0\x18\x19\n" +
 	"\x15parley.email.received\x10\x01\"\xee\x02\n" +
 	"\tEmailSent\x12'\n" +
 	"\n" +
@@ -935,7 +1024,7 @@ const file_parley_event_v1_email_proto_rawDesc = "" +
 	"\x0eEmailDelivered\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\tmessageId:\x1e\xea\xe0\x18\x1a\n" +
-	"\x16parley.email.delivered\x10\x01\"\x8b\x02\n" +
+	"\x16parley.email.delivered\x10\x01\"\xea\x02\n" +
 	"\fEmailBounced\x12'\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\tmessageId\x129\n" +
@@ -944,7 +1033,9 @@ const file_parley_event_v1_email_proto_rawDesc = "" +
 	"\trecipient\x18\x04 \x01(\tB\f\xbaH\x05r\x03\x18\xc0\x02\xe8\xe0\x18\x01R\trecipient\x12,\n" +
 	"\n" +
 	"diagnostic\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\xd0\x0f\xe8\xe0\x18\x01R\n" +
-	"diagnostic:\x1c\xea\xe0\x18\x18\n" +
+	"diagnostic\x124\n" +
+	"\x11report_message_id\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xe6\aR\x0freportMessageId\x12'\n" +
+	"\braw_blob\x18\a \x01(\tB\f\xbaH\x05r\x03\x18\x80\x02\xe8\xe0\x18\x01R\arawBlob:\x1c\xea\xe0\x18\x18\n" +
 	"\x14parley.email.bounced\x10\x01\"\xd7\x01\n" +
 	"\vEmailOpened\x12'\n" +
 	"\n" +
@@ -1030,14 +1121,15 @@ var file_parley_event_v1_email_proto_depIdxs = []int32{
 	9,  // 2: parley.event.v1.EmailReceived.cc:type_name -> parley.event.v1.EmailAddress
 	10, // 3: parley.event.v1.EmailReceived.attachments:type_name -> parley.event.v1.Attachment
 	0,  // 4: parley.event.v1.EmailReceived.authentication:type_name -> parley.event.v1.AuthenticationVerdict
-	9,  // 5: parley.event.v1.EmailSent.from:type_name -> parley.event.v1.EmailAddress
-	9,  // 6: parley.event.v1.EmailSent.to:type_name -> parley.event.v1.EmailAddress
-	1,  // 7: parley.event.v1.EmailBounced.kind:type_name -> parley.event.v1.BounceKind
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	9,  // 5: parley.event.v1.EmailReceived.reply_to:type_name -> parley.event.v1.EmailAddress
+	9,  // 6: parley.event.v1.EmailSent.from:type_name -> parley.event.v1.EmailAddress
+	9,  // 7: parley.event.v1.EmailSent.to:type_name -> parley.event.v1.EmailAddress
+	1,  // 8: parley.event.v1.EmailBounced.kind:type_name -> parley.event.v1.BounceKind
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_parley_event_v1_email_proto_init() }

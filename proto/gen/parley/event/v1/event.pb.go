@@ -26,128 +26,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// IdentifierRole says whose identifier it is.
-type IdentifierRole int32
-
-const (
-	// The customer's.
-	IdentifierRole_IDENTIFIER_ROLE_UNSPECIFIED IdentifierRole = 0
-	// The customer's.
-	IdentifierRole_IDENTIFIER_ROLE_CUSTOMER IdentifierRole = 1
-	// The company's employee's.
-	IdentifierRole_IDENTIFIER_ROLE_AGENT IdentifierRole = 2
-	// The company's own address or number.
-	IdentifierRole_IDENTIFIER_ROLE_COMPANY IdentifierRole = 3
-	// Somebody else's, for example in copy.
-	IdentifierRole_IDENTIFIER_ROLE_OTHER IdentifierRole = 4
-)
-
-// Enum value maps for IdentifierRole.
-var (
-	IdentifierRole_name = map[int32]string{
-		0: "IDENTIFIER_ROLE_UNSPECIFIED",
-		1: "IDENTIFIER_ROLE_CUSTOMER",
-		2: "IDENTIFIER_ROLE_AGENT",
-		3: "IDENTIFIER_ROLE_COMPANY",
-		4: "IDENTIFIER_ROLE_OTHER",
-	}
-	IdentifierRole_value = map[string]int32{
-		"IDENTIFIER_ROLE_UNSPECIFIED": 0,
-		"IDENTIFIER_ROLE_CUSTOMER":    1,
-		"IDENTIFIER_ROLE_AGENT":       2,
-		"IDENTIFIER_ROLE_COMPANY":     3,
-		"IDENTIFIER_ROLE_OTHER":       4,
-	}
-)
-
-func (x IdentifierRole) Enum() *IdentifierRole {
-	p := new(IdentifierRole)
-	*p = x
-	return p
-}
-
-func (x IdentifierRole) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (IdentifierRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_parley_event_v1_event_proto_enumTypes[0].Descriptor()
-}
-
-func (IdentifierRole) Type() protoreflect.EnumType {
-	return &file_parley_event_v1_event_proto_enumTypes[0]
-}
-
-func (x IdentifierRole) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use IdentifierRole.Descriptor instead.
-func (IdentifierRole) EnumDescriptor() ([]byte, []int) {
-	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{0}
-}
-
-// IdentifierStrength ranks how surely an identifier names one person.
-type IdentifierStrength int32
-
-const (
-	// Not yet ranked.
-	IdentifierStrength_IDENTIFIER_STRENGTH_UNSPECIFIED IdentifierStrength = 0
-	// Known to be shared (a switchboard, `info@`): names nobody, links nobody.
-	IdentifierStrength_IDENTIFIER_STRENGTH_SHARED IdentifierStrength = 1
-	// Names a device or a browser.
-	IdentifierStrength_IDENTIFIER_STRENGTH_WEAK IdentifierStrength = 2
-	// Names a person most of the time: e-mail address, phone number, handle.
-	IdentifierStrength_IDENTIFIER_STRENGTH_STRONG IdentifierStrength = 3
-	// Names exactly one person by the company's own books: the user id.
-	IdentifierStrength_IDENTIFIER_STRENGTH_UNIQUE IdentifierStrength = 4
-)
-
-// Enum value maps for IdentifierStrength.
-var (
-	IdentifierStrength_name = map[int32]string{
-		0: "IDENTIFIER_STRENGTH_UNSPECIFIED",
-		1: "IDENTIFIER_STRENGTH_SHARED",
-		2: "IDENTIFIER_STRENGTH_WEAK",
-		3: "IDENTIFIER_STRENGTH_STRONG",
-		4: "IDENTIFIER_STRENGTH_UNIQUE",
-	}
-	IdentifierStrength_value = map[string]int32{
-		"IDENTIFIER_STRENGTH_UNSPECIFIED": 0,
-		"IDENTIFIER_STRENGTH_SHARED":      1,
-		"IDENTIFIER_STRENGTH_WEAK":        2,
-		"IDENTIFIER_STRENGTH_STRONG":      3,
-		"IDENTIFIER_STRENGTH_UNIQUE":      4,
-	}
-)
-
-func (x IdentifierStrength) Enum() *IdentifierStrength {
-	p := new(IdentifierStrength)
-	*p = x
-	return p
-}
-
-func (x IdentifierStrength) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (IdentifierStrength) Descriptor() protoreflect.EnumDescriptor {
-	return file_parley_event_v1_event_proto_enumTypes[1].Descriptor()
-}
-
-func (IdentifierStrength) Type() protoreflect.EnumType {
-	return &file_parley_event_v1_event_proto_enumTypes[1]
-}
-
-func (x IdentifierStrength) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use IdentifierStrength.Descriptor instead.
-func (IdentifierStrength) EnumDescriptor() ([]byte, []int) {
-	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{1}
-}
-
 // TimeQuality says how far an occurred time can be trusted.
 type TimeQuality int32
 
@@ -194,11 +72,11 @@ func (x TimeQuality) String() string {
 }
 
 func (TimeQuality) Descriptor() protoreflect.EnumDescriptor {
-	return file_parley_event_v1_event_proto_enumTypes[2].Descriptor()
+	return file_parley_event_v1_event_proto_enumTypes[0].Descriptor()
 }
 
 func (TimeQuality) Type() protoreflect.EnumType {
-	return &file_parley_event_v1_event_proto_enumTypes[2]
+	return &file_parley_event_v1_event_proto_enumTypes[0]
 }
 
 func (x TimeQuality) Number() protoreflect.EnumNumber {
@@ -207,7 +85,7 @@ func (x TimeQuality) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TimeQuality.Descriptor instead.
 func (TimeQuality) EnumDescriptor() ([]byte, []int) {
-	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{2}
+	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{0}
 }
 
 // Direction of an interaction, seen from the company.
@@ -247,11 +125,11 @@ func (x Direction) String() string {
 }
 
 func (Direction) Descriptor() protoreflect.EnumDescriptor {
-	return file_parley_event_v1_event_proto_enumTypes[3].Descriptor()
+	return file_parley_event_v1_event_proto_enumTypes[1].Descriptor()
 }
 
 func (Direction) Type() protoreflect.EnumType {
-	return &file_parley_event_v1_event_proto_enumTypes[3]
+	return &file_parley_event_v1_event_proto_enumTypes[1]
 }
 
 func (x Direction) Number() protoreflect.EnumNumber {
@@ -260,7 +138,7 @@ func (x Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Direction.Descriptor instead.
 func (Direction) EnumDescriptor() ([]byte, []int) {
-	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
 // ActorKind says what an actor is.
@@ -312,11 +190,11 @@ func (x ActorKind) String() string {
 }
 
 func (ActorKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_parley_event_v1_event_proto_enumTypes[4].Descriptor()
+	return file_parley_event_v1_event_proto_enumTypes[2].Descriptor()
 }
 
 func (ActorKind) Type() protoreflect.EnumType {
-	return &file_parley_event_v1_event_proto_enumTypes[4]
+	return &file_parley_event_v1_event_proto_enumTypes[2]
 }
 
 func (x ActorKind) Number() protoreflect.EnumNumber {
@@ -325,7 +203,7 @@ func (x ActorKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ActorKind.Descriptor instead.
 func (ActorKind) EnumDescriptor() ([]byte, []int) {
-	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{4}
+	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{2}
 }
 
 // Event is what is appended to the log. Events are immutable.
@@ -393,7 +271,9 @@ type Event struct {
 	// and the like), a JSON object as text; empty for none.
 	ContextJson string `protobuf:"bytes,26,opt,name=context_json,json=contextJson,proto3" json:"context_json,omitempty"`
 	// Text in which U+0000 was replaced by U+FFFD had some.
-	NulReplaced   bool `protobuf:"varint,25,opt,name=nul_replaced,json=nulReplaced,proto3" json:"nul_replaced,omitempty"`
+	NulReplaced bool `protobuf:"varint,25,opt,name=nul_replaced,json=nulReplaced,proto3" json:"nul_replaced,omitempty"`
+	// Kind of the identifier that profile_id is, for example `email`. Set by the recorder.
+	ProfileKind   string `protobuf:"bytes,27,opt,name=profile_kind,json=profileKind,proto3" json:"profile_kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -610,6 +490,13 @@ func (x *Event) GetNulReplaced() bool {
 	return false
 }
 
+func (x *Event) GetProfileKind() string {
+	if x != nil {
+		return x.ProfileKind
+	}
+	return ""
+}
+
 // RecordedEvent is an Event with the place that the store gave it.
 type RecordedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -692,89 +579,6 @@ func (x *RecordedEvent) GetRecordedTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Identifier is a typed value that names a person or a device.
-type Identifier struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Kind: `user_id`, `email`, `phone`, `anonymous_id`, or a handle of a provider, for example
-	// `handle:whatsapp`.
-	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// The value; normalised once recorded.
-	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	// Whose identifier it is. Unspecified stands for the customer's.
-	Role IdentifierRole `protobuf:"varint,3,opt,name=role,proto3,enum=parley.event.v1.IdentifierRole" json:"role,omitempty"`
-	// How surely it names one person. Set by the recorder.
-	Strength IdentifierStrength `protobuf:"varint,4,opt,name=strength,proto3,enum=parley.event.v1.IdentifierStrength" json:"strength,omitempty"`
-	// The profile that this identifier is. Set by the recorder.
-	ProfileId     string `protobuf:"bytes,5,opt,name=profile_id,json=profileId,proto3" json:"profile_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Identifier) Reset() {
-	*x = Identifier{}
-	mi := &file_parley_event_v1_event_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Identifier) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Identifier) ProtoMessage() {}
-
-func (x *Identifier) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_event_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Identifier.ProtoReflect.Descriptor instead.
-func (*Identifier) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *Identifier) GetKind() string {
-	if x != nil {
-		return x.Kind
-	}
-	return ""
-}
-
-func (x *Identifier) GetValue() string {
-	if x != nil {
-		return x.Value
-	}
-	return ""
-}
-
-func (x *Identifier) GetRole() IdentifierRole {
-	if x != nil {
-		return x.Role
-	}
-	return IdentifierRole_IDENTIFIER_ROLE_UNSPECIFIED
-}
-
-func (x *Identifier) GetStrength() IdentifierStrength {
-	if x != nil {
-		return x.Strength
-	}
-	return IdentifierStrength_IDENTIFIER_STRENGTH_UNSPECIFIED
-}
-
-func (x *Identifier) GetProfileId() string {
-	if x != nil {
-		return x.ProfileId
-	}
-	return ""
-}
-
 // Actor is who did something on the company's side.
 type Actor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -788,7 +592,7 @@ type Actor struct {
 
 func (x *Actor) Reset() {
 	*x = Actor{}
-	mi := &file_parley_event_v1_event_proto_msgTypes[3]
+	mi := &file_parley_event_v1_event_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +604,7 @@ func (x *Actor) String() string {
 func (*Actor) ProtoMessage() {}
 
 func (x *Actor) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_event_proto_msgTypes[3]
+	mi := &file_parley_event_v1_event_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +617,7 @@ func (x *Actor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Actor.ProtoReflect.Descriptor instead.
 func (*Actor) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_parley_event_v1_event_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Actor) GetKind() ActorKind {
@@ -834,7 +638,8 @@ var File_parley_event_v1_event_proto protoreflect.FileDescriptor
 
 const file_parley_event_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x1bparley/event/v1/event.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/event/v1/payload.proto\x1a\x1fparley/options/v1/options.proto\"\xf3\t\n" +
+	"\x1bparley/event/v1/event.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a parley/event/v1/identifier.proto\x1a\x1dparley/event/v1/payload.proto\x1a\x1fparley/options/v1/options.proto\"\xa0\n" +
+	"\n" +
 	"\x05Event\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x128\n" +
 	"\x06tenant\x18\x02 \x01(\tB \xbaH\x1dr\x1b2\x19^[a-z0-9][a-z0-9_]{0,39}$R\x06tenant\x12\x1e\n" +
@@ -866,36 +671,17 @@ const file_parley_event_v1_event_proto_rawDesc = "" +
 	"\videntifiers\x18\x17 \x03(\v2\x1b.parley.event.v1.IdentifierB\f\xbaH\x05\x92\x01\x02\x10@\xe8\xe0\x18\x01R\videntifiers\x12:\n" +
 	"\apayload\x18\x18 \x01(\v2\x18.parley.event.v1.PayloadB\x06\xbaH\x03\xc8\x01\x01R\apayload\x120\n" +
 	"\fcontext_json\x18\x1a \x01(\tB\r\xbaH\x06r\x04\x18\x80\x80\x02\xe8\xe0\x18\x01R\vcontextJson\x12!\n" +
-	"\fnul_replaced\x18\x19 \x01(\bR\vnulReplaced\"\xce\x01\n" +
+	"\fnul_replaced\x18\x19 \x01(\bR\vnulReplaced\x12+\n" +
+	"\fprofile_kind\x18\x1b \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\vprofileKind\"\xce\x01\n" +
 	"\rRecordedEvent\x12,\n" +
 	"\x05event\x18\x01 \x01(\v2\x16.parley.event.v1.EventR\x05event\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x1a\n" +
 	"\bposition\x18\x04 \x01(\x04R\bposition\x12?\n" +
-	"\rrecorded_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\frecordedTime\"\xac\x02\n" +
-	"\n" +
-	"Identifier\x12F\n" +
-	"\x04kind\x18\x01 \x01(\tB2\xbaH/r-2+^[a-z][a-z0-9_]{0,31}(:[a-z0-9_.-]{1,64})?$R\x04kind\x12$\n" +
-	"\x05value\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x04\xe8\xe0\x18\x01R\x05value\x12=\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x1f.parley.event.v1.IdentifierRoleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04role\x12I\n" +
-	"\bstrength\x18\x04 \x01(\x0e2#.parley.event.v1.IdentifierStrengthB\b\xbaH\x05\x82\x01\x02\x10\x01R\bstrength\x12&\n" +
-	"\n" +
-	"profile_id\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\tprofileId\"[\n" +
+	"\rrecorded_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\frecordedTime\"[\n" +
 	"\x05Actor\x128\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1a.parley.event.v1.ActorKindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12\x18\n" +
-	"\x02id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x02id*\xa2\x01\n" +
-	"\x0eIdentifierRole\x12\x1f\n" +
-	"\x1bIDENTIFIER_ROLE_UNSPECIFIED\x10\x00\x12\x1c\n" +
-	"\x18IDENTIFIER_ROLE_CUSTOMER\x10\x01\x12\x19\n" +
-	"\x15IDENTIFIER_ROLE_AGENT\x10\x02\x12\x1b\n" +
-	"\x17IDENTIFIER_ROLE_COMPANY\x10\x03\x12\x19\n" +
-	"\x15IDENTIFIER_ROLE_OTHER\x10\x04*\xb7\x01\n" +
-	"\x12IdentifierStrength\x12#\n" +
-	"\x1fIDENTIFIER_STRENGTH_UNSPECIFIED\x10\x00\x12\x1e\n" +
-	"\x1aIDENTIFIER_STRENGTH_SHARED\x10\x01\x12\x1c\n" +
-	"\x18IDENTIFIER_STRENGTH_WEAK\x10\x02\x12\x1e\n" +
-	"\x1aIDENTIFIER_STRENGTH_STRONG\x10\x03\x12\x1e\n" +
-	"\x1aIDENTIFIER_STRENGTH_UNIQUE\x10\x04*\x9a\x01\n" +
+	"\x02id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x02id*\x9a\x01\n" +
 	"\vTimeQuality\x12\x1c\n" +
 	"\x18TIME_QUALITY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14TIME_QUALITY_AS_SAID\x10\x01\x12\x1a\n" +
@@ -926,39 +712,35 @@ func file_parley_event_v1_event_proto_rawDescGZIP() []byte {
 	return file_parley_event_v1_event_proto_rawDescData
 }
 
-var file_parley_event_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_parley_event_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_parley_event_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_parley_event_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_parley_event_v1_event_proto_goTypes = []any{
-	(IdentifierRole)(0),           // 0: parley.event.v1.IdentifierRole
-	(IdentifierStrength)(0),       // 1: parley.event.v1.IdentifierStrength
-	(TimeQuality)(0),              // 2: parley.event.v1.TimeQuality
-	(Direction)(0),                // 3: parley.event.v1.Direction
-	(ActorKind)(0),                // 4: parley.event.v1.ActorKind
-	(*Event)(nil),                 // 5: parley.event.v1.Event
-	(*RecordedEvent)(nil),         // 6: parley.event.v1.RecordedEvent
+	(TimeQuality)(0),              // 0: parley.event.v1.TimeQuality
+	(Direction)(0),                // 1: parley.event.v1.Direction
+	(ActorKind)(0),                // 2: parley.event.v1.ActorKind
+	(*Event)(nil),                 // 3: parley.event.v1.Event
+	(*RecordedEvent)(nil),         // 4: parley.event.v1.RecordedEvent
+	(*Actor)(nil),                 // 5: parley.event.v1.Actor
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 	(*Identifier)(nil),            // 7: parley.event.v1.Identifier
-	(*Actor)(nil),                 // 8: parley.event.v1.Actor
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*Payload)(nil),               // 10: parley.event.v1.Payload
+	(*Payload)(nil),               // 8: parley.event.v1.Payload
 }
 var file_parley_event_v1_event_proto_depIdxs = []int32{
-	9,  // 0: parley.event.v1.Event.occurred_time:type_name -> google.protobuf.Timestamp
-	2,  // 1: parley.event.v1.Event.time_quality:type_name -> parley.event.v1.TimeQuality
-	9,  // 2: parley.event.v1.Event.received_time:type_name -> google.protobuf.Timestamp
-	3,  // 3: parley.event.v1.Event.direction:type_name -> parley.event.v1.Direction
-	8,  // 4: parley.event.v1.Event.actor:type_name -> parley.event.v1.Actor
+	6,  // 0: parley.event.v1.Event.occurred_time:type_name -> google.protobuf.Timestamp
+	0,  // 1: parley.event.v1.Event.time_quality:type_name -> parley.event.v1.TimeQuality
+	6,  // 2: parley.event.v1.Event.received_time:type_name -> google.protobuf.Timestamp
+	1,  // 3: parley.event.v1.Event.direction:type_name -> parley.event.v1.Direction
+	5,  // 4: parley.event.v1.Event.actor:type_name -> parley.event.v1.Actor
 	7,  // 5: parley.event.v1.Event.identifiers:type_name -> parley.event.v1.Identifier
-	10, // 6: parley.event.v1.Event.payload:type_name -> parley.event.v1.Payload
-	5,  // 7: parley.event.v1.RecordedEvent.event:type_name -> parley.event.v1.Event
-	9,  // 8: parley.event.v1.RecordedEvent.recorded_time:type_name -> google.protobuf.Timestamp
-	0,  // 9: parley.event.v1.Identifier.role:type_name -> parley.event.v1.IdentifierRole
-	1,  // 10: parley.event.v1.Identifier.strength:type_name -> parley.event.v1.IdentifierStrength
-	4,  // 11: parley.event.v1.Actor.kind:type_name -> parley.event.v1.ActorKind
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	8,  // 6: parley.event.v1.Event.payload:type_name -> parley.event.v1.Payload
+	3,  // 7: parley.event.v1.RecordedEvent.event:type_name -> parley.event.v1.Event
+	6,  // 8: parley.event.v1.RecordedEvent.recorded_time:type_name -> google.protobuf.Timestamp
+	2,  // 9: parley.event.v1.Actor.kind:type_name -> parley.event.v1.ActorKind
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_parley_event_v1_event_proto_init() }
@@ -966,14 +748,15 @@ func file_parley_event_v1_event_proto_init() {
 	if File_parley_event_v1_event_proto != nil {
 		return
 	}
+	file_parley_event_v1_identifier_proto_init()
 	file_parley_event_v1_payload_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_event_v1_event_proto_rawDesc), len(file_parley_event_v1_event_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   4,
+			NumEnums:      3,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -205,6 +205,120 @@ func (LinkRefusal) EnumDescriptor() ([]byte, []int) {
 	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{2}
 }
 
+// GroupingRule is what brought profiles together or apart.
+type GroupingRule int32
+
+const (
+	// Not said; the event has what it stands for.
+	GroupingRule_GROUPING_RULE_UNSPECIFIED GroupingRule = 0
+	// A new link.
+	GroupingRule_GROUPING_RULE_LINKED GroupingRule = 1
+	// A person decided it. Outlasts later links.
+	GroupingRule_GROUPING_RULE_DECIDED GroupingRule = 2
+	// Evidence that arrived late: links are judged in the order of occurrence, whatever the order of arrival.
+	GroupingRule_GROUPING_RULE_LATE_EVIDENCE GroupingRule = 3
+	// An identifier that turned out to be shared, or not to be.
+	GroupingRule_GROUPING_RULE_SHARED GroupingRule = 4
+)
+
+// Enum value maps for GroupingRule.
+var (
+	GroupingRule_name = map[int32]string{
+		0: "GROUPING_RULE_UNSPECIFIED",
+		1: "GROUPING_RULE_LINKED",
+		2: "GROUPING_RULE_DECIDED",
+		3: "GROUPING_RULE_LATE_EVIDENCE",
+		4: "GROUPING_RULE_SHARED",
+	}
+	GroupingRule_value = map[string]int32{
+		"GROUPING_RULE_UNSPECIFIED":   0,
+		"GROUPING_RULE_LINKED":        1,
+		"GROUPING_RULE_DECIDED":       2,
+		"GROUPING_RULE_LATE_EVIDENCE": 3,
+		"GROUPING_RULE_SHARED":        4,
+	}
+)
+
+func (x GroupingRule) Enum() *GroupingRule {
+	p := new(GroupingRule)
+	*p = x
+	return p
+}
+
+func (x GroupingRule) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GroupingRule) Descriptor() protoreflect.EnumDescriptor {
+	return file_parley_event_v1_identity_proto_enumTypes[3].Descriptor()
+}
+
+func (GroupingRule) Type() protoreflect.EnumType {
+	return &file_parley_event_v1_identity_proto_enumTypes[3]
+}
+
+func (x GroupingRule) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GroupingRule.Descriptor instead.
+func (GroupingRule) EnumDescriptor() ([]byte, []int) {
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{3}
+}
+
+// SharingRule is how it came to be known that an identifier is shared.
+type SharingRule int32
+
+const (
+	// Unknown.
+	SharingRule_SHARING_RULE_UNSPECIFIED SharingRule = 0
+	// It was seen with more different people than its kind allows.
+	SharingRule_SHARING_RULE_COUNTED SharingRule = 1
+	// The tenant's rules block it, or do not any more.
+	SharingRule_SHARING_RULE_BLOCKED SharingRule = 2
+)
+
+// Enum value maps for SharingRule.
+var (
+	SharingRule_name = map[int32]string{
+		0: "SHARING_RULE_UNSPECIFIED",
+		1: "SHARING_RULE_COUNTED",
+		2: "SHARING_RULE_BLOCKED",
+	}
+	SharingRule_value = map[string]int32{
+		"SHARING_RULE_UNSPECIFIED": 0,
+		"SHARING_RULE_COUNTED":     1,
+		"SHARING_RULE_BLOCKED":     2,
+	}
+)
+
+func (x SharingRule) Enum() *SharingRule {
+	p := new(SharingRule)
+	*p = x
+	return p
+}
+
+func (x SharingRule) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SharingRule) Descriptor() protoreflect.EnumDescriptor {
+	return file_parley_event_v1_identity_proto_enumTypes[4].Descriptor()
+}
+
+func (SharingRule) Type() protoreflect.EnumType {
+	return &file_parley_event_v1_identity_proto_enumTypes[4]
+}
+
+func (x SharingRule) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SharingRule.Descriptor instead.
+func (SharingRule) EnumDescriptor() ([]byte, []int) {
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{4}
+}
+
 // A source says that the event's identifiers belong to one person, and nothing else (Segment's `alias`).
 type IdentityStated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -610,7 +724,13 @@ type LinkAsserted struct {
 	// The event that is the evidence.
 	EvidenceEventId string `protobuf:"bytes,4,opt,name=evidence_event_id,json=evidenceEventId,proto3" json:"evidence_event_id,omitempty"`
 	// The same for people.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When the evidence occurred, as it orders: links are judged in this order. Absent for the event's own time.
+	EvidenceTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=evidence_time,json=evidenceTime,proto3" json:"evidence_time,omitempty"`
+	// How probable the model holds it that they are one, 0 to 1; 0 where no model spoke.
+	Probability float64 `protobuf:"fixed64,7,opt,name=probability,proto3" json:"probability,omitempty"`
+	// Which of the pairs that the evidence speaks of, from 0: they are judged in this order.
+	EvidenceIndex uint32 `protobuf:"varint,8,opt,name=evidence_index,json=evidenceIndex,proto3" json:"evidence_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -680,6 +800,27 @@ func (x *LinkAsserted) GetReason() string {
 	return ""
 }
 
+func (x *LinkAsserted) GetEvidenceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EvidenceTime
+	}
+	return nil
+}
+
+func (x *LinkAsserted) GetProbability() float64 {
+	if x != nil {
+		return x.Probability
+	}
+	return 0
+}
+
+func (x *LinkAsserted) GetEvidenceIndex() uint32 {
+	if x != nil {
+		return x.EvidenceIndex
+	}
+	return 0
+}
+
 // Two profiles could have been linked, but were not, and why.
 type LinkRefused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -692,7 +833,13 @@ type LinkRefused struct {
 	// The event that would have been the evidence.
 	EvidenceEventId string `protobuf:"bytes,4,opt,name=evidence_event_id,json=evidenceEventId,proto3" json:"evidence_event_id,omitempty"`
 	// The same for people.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When the evidence occurred, as it orders: links are judged in this order. Absent for the event's own time.
+	EvidenceTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=evidence_time,json=evidenceTime,proto3" json:"evidence_time,omitempty"`
+	// Which of the pairs that the evidence speaks of, from 0: they are judged in this order.
+	EvidenceIndex uint32 `protobuf:"varint,7,opt,name=evidence_index,json=evidenceIndex,proto3" json:"evidence_index,omitempty"`
+	// The rule that would have linked them.
+	Rule          LinkRule `protobuf:"varint,8,opt,name=rule,proto3,enum=parley.event.v1.LinkRule" json:"rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -762,6 +909,27 @@ func (x *LinkRefused) GetReason() string {
 	return ""
 }
 
+func (x *LinkRefused) GetEvidenceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EvidenceTime
+	}
+	return nil
+}
+
+func (x *LinkRefused) GetEvidenceIndex() uint32 {
+	if x != nil {
+		return x.EvidenceIndex
+	}
+	return 0
+}
+
+func (x *LinkRefused) GetRule() LinkRule {
+	if x != nil {
+		return x.Rule
+	}
+	return LinkRule_LINK_RULE_UNSPECIFIED
+}
+
 // Links made one customer of two. The profiles of the absorbed one belong to the survivor from here on.
 type CustomersMerged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -772,7 +940,13 @@ type CustomersMerged struct {
 	// All profiles of the absorbed customer.
 	AbsorbedProfileIds []string `protobuf:"bytes,3,rep,name=absorbed_profile_ids,json=absorbedProfileIds,proto3" json:"absorbed_profile_ids,omitempty"`
 	// The link that did it.
-	LinkEventId   string `protobuf:"bytes,4,opt,name=link_event_id,json=linkEventId,proto3" json:"link_event_id,omitempty"`
+	LinkEventId string `protobuf:"bytes,4,opt,name=link_event_id,json=linkEventId,proto3" json:"link_event_id,omitempty"`
+	// What brought it about. Unspecified stands for LINKED.
+	Rule GroupingRule `protobuf:"varint,5,opt,name=rule,proto3,enum=parley.event.v1.GroupingRule" json:"rule,omitempty"`
+	// All profiles of the survivor, where a person decided: both lists are one customer from here on.
+	SurvivorProfileIds []string `protobuf:"bytes,6,rep,name=survivor_profile_ids,json=survivorProfileIds,proto3" json:"survivor_profile_ids,omitempty"`
+	// Why, where a person decided.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -835,19 +1009,47 @@ func (x *CustomersMerged) GetLinkEventId() string {
 	return ""
 }
 
+func (x *CustomersMerged) GetRule() GroupingRule {
+	if x != nil {
+		return x.Rule
+	}
+	return GroupingRule_GROUPING_RULE_UNSPECIFIED
+}
+
+func (x *CustomersMerged) GetSurvivorProfileIds() []string {
+	if x != nil {
+		return x.SurvivorProfileIds
+	}
+	return nil
+}
+
+func (x *CustomersMerged) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // A customer became two. The profiles named belong to the new one from here on.
 type CustomersSplit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The customer that was split; keeps the rest.
+	// The customer that was split; keeps the rest, the profile that he is named by among them.
 	CustomerId string `protobuf:"bytes,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
 	// The oldest of the profiles that left.
 	NewCustomerId string `protobuf:"bytes,2,opt,name=new_customer_id,json=newCustomerId,proto3" json:"new_customer_id,omitempty"`
 	// All profiles that left.
 	MovedProfileIds []string `protobuf:"bytes,3,rep,name=moved_profile_ids,json=movedProfileIds,proto3" json:"moved_profile_ids,omitempty"`
 	// Why.
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What brought it about. Unspecified stands for DECIDED.
+	Rule GroupingRule `protobuf:"varint,5,opt,name=rule,proto3,enum=parley.event.v1.GroupingRule" json:"rule,omitempty"`
+	// All profiles that stayed, where a person decided: no link brings one of
+	// them together with one that left any more.
+	RemainingProfileIds []string `protobuf:"bytes,6,rep,name=remaining_profile_ids,json=remainingProfileIds,proto3" json:"remaining_profile_ids,omitempty"`
+	// The event whose evidence it follows from, where none decided.
+	EvidenceEventId string `protobuf:"bytes,7,opt,name=evidence_event_id,json=evidenceEventId,proto3" json:"evidence_event_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CustomersSplit) Reset() {
@@ -908,6 +1110,404 @@ func (x *CustomersSplit) GetReason() string {
 	return ""
 }
 
+func (x *CustomersSplit) GetRule() GroupingRule {
+	if x != nil {
+		return x.Rule
+	}
+	return GroupingRule_GROUPING_RULE_UNSPECIFIED
+}
+
+func (x *CustomersSplit) GetRemainingProfileIds() []string {
+	if x != nil {
+		return x.RemainingProfileIds
+	}
+	return nil
+}
+
+func (x *CustomersSplit) GetEvidenceEventId() string {
+	if x != nil {
+		return x.EvidenceEventId
+	}
+	return ""
+}
+
+// An identifier names several people, or does not after all. What is shared links nobody.
+type IdentifierShared struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The profile that the identifier is.
+	ProfileId string `protobuf:"bytes,1,opt,name=profile_id,json=profileId,proto3" json:"profile_id,omitempty"`
+	// Its kind.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Shared from here on, or not any more.
+	Shared bool `protobuf:"varint,3,opt,name=shared,proto3" json:"shared,omitempty"`
+	// How that came to be known.
+	Rule SharingRule `protobuf:"varint,4,opt,name=rule,proto3,enum=parley.event.v1.SharingRule" json:"rule,omitempty"`
+	// The same for people.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentifierShared) Reset() {
+	*x = IdentifierShared{}
+	mi := &file_parley_event_v1_identity_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentifierShared) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentifierShared) ProtoMessage() {}
+
+func (x *IdentifierShared) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_event_v1_identity_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentifierShared.ProtoReflect.Descriptor instead.
+func (*IdentifierShared) Descriptor() ([]byte, []int) {
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *IdentifierShared) GetProfileId() string {
+	if x != nil {
+		return x.ProfileId
+	}
+	return ""
+}
+
+func (x *IdentifierShared) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *IdentifierShared) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
+func (x *IdentifierShared) GetRule() SharingRule {
+	if x != nil {
+		return x.Rule
+	}
+	return SharingRule_SHARING_RULE_UNSPECIFIED
+}
+
+func (x *IdentifierShared) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The tenant's rules of who is who are these from here on.
+type IdentityRulesChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rules, whole.
+	Rules *IdentityRules `protobuf:"bytes,1,opt,name=rules,proto3" json:"rules,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityRulesChanged) Reset() {
+	*x = IdentityRulesChanged{}
+	mi := &file_parley_event_v1_identity_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityRulesChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityRulesChanged) ProtoMessage() {}
+
+func (x *IdentityRulesChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_event_v1_identity_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityRulesChanged.ProtoReflect.Descriptor instead.
+func (*IdentityRulesChanged) Descriptor() ([]byte, []int) {
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *IdentityRulesChanged) GetRules() *IdentityRules {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *IdentityRulesChanged) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// IdentityRules say how identifiers are read and when they link.
+type IdentityRules struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ISO 3166-1 alpha-2 code of the region in which a phone number without a country code is
+	// read; empty: such a number identifies nobody.
+	DefaultRegion string `protobuf:"bytes,1,opt,name=default_region,json=defaultRegion,proto3" json:"default_region,omitempty"`
+	// The kinds that have rules of their own. A name that ends with a colon
+	// stands for all kinds that begin with it, for example `handle:`.
+	Kinds []*KindRule `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	// The rule of every other kind; its name is empty.
+	OtherKinds *KindRule `protobuf:"bytes,3,opt,name=other_kinds,json=otherKinds,proto3" json:"other_kinds,omitempty"`
+	// Local parts of e-mail addresses that name a role at every domain, for example `info`; lower case.
+	SharedLocalParts []string `protobuf:"bytes,4,rep,name=shared_local_parts,json=sharedLocalParts,proto3" json:"shared_local_parts,omitempty"`
+	// Identifiers known to be shared, or for tests only: they link nobody.
+	Blocked []*BlockedIdentifier `protobuf:"bytes,5,rep,name=blocked,proto3" json:"blocked,omitempty"`
+	// How many profiles links may bring together into one customer. 1 to 10,000.
+	MaxCustomerProfiles int32 `protobuf:"varint,6,opt,name=max_customer_profiles,json=maxCustomerProfiles,proto3" json:"max_customer_profiles,omitempty"`
+	// Candidates at least this probable are linked by themselves, from 0.5 to 1; 0 for never.
+	LinkProbability float64 `protobuf:"fixed64,7,opt,name=link_probability,json=linkProbability,proto3" json:"link_probability,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *IdentityRules) Reset() {
+	*x = IdentityRules{}
+	mi := &file_parley_event_v1_identity_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityRules) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityRules) ProtoMessage() {}
+
+func (x *IdentityRules) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_event_v1_identity_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityRules.ProtoReflect.Descriptor instead.
+func (*IdentityRules) Descriptor() ([]byte, []int) {
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *IdentityRules) GetDefaultRegion() string {
+	if x != nil {
+		return x.DefaultRegion
+	}
+	return ""
+}
+
+func (x *IdentityRules) GetKinds() []*KindRule {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *IdentityRules) GetOtherKinds() *KindRule {
+	if x != nil {
+		return x.OtherKinds
+	}
+	return nil
+}
+
+func (x *IdentityRules) GetSharedLocalParts() []string {
+	if x != nil {
+		return x.SharedLocalParts
+	}
+	return nil
+}
+
+func (x *IdentityRules) GetBlocked() []*BlockedIdentifier {
+	if x != nil {
+		return x.Blocked
+	}
+	return nil
+}
+
+func (x *IdentityRules) GetMaxCustomerProfiles() int32 {
+	if x != nil {
+		return x.MaxCustomerProfiles
+	}
+	return 0
+}
+
+func (x *IdentityRules) GetLinkProbability() float64 {
+	if x != nil {
+		return x.LinkProbability
+	}
+	return 0
+}
+
+// KindRule is what the rules say about one kind of identifier.
+type KindRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind, for example `email`.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// How surely it names one person: WEAK, STRONG or UNIQUE.
+	Strength IdentifierStrength `protobuf:"varint,2,opt,name=strength,proto3,enum=parley.event.v1.IdentifierStrength" json:"strength,omitempty"`
+	// Rank among kinds of the same strength; the lowest comes first.
+	Rank int32 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
+	// How many of the kind one customer may have. 1 to 10,000.
+	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// With more different identifiers of strength UNIQUE than this, one of the
+	// kind counts as shared and links nobody. 1 to 100.
+	SharedAbove   int32 `protobuf:"varint,5,opt,name=shared_above,json=sharedAbove,proto3" json:"shared_above,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KindRule) Reset() {
+	*x = KindRule{}
+	mi := &file_parley_event_v1_identity_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KindRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KindRule) ProtoMessage() {}
+
+func (x *KindRule) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_event_v1_identity_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KindRule.ProtoReflect.Descriptor instead.
+func (*KindRule) Descriptor() ([]byte, []int) {
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *KindRule) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *KindRule) GetStrength() IdentifierStrength {
+	if x != nil {
+		return x.Strength
+	}
+	return IdentifierStrength_IDENTIFIER_STRENGTH_UNSPECIFIED
+}
+
+func (x *KindRule) GetRank() int32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *KindRule) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *KindRule) GetSharedAbove() int32 {
+	if x != nil {
+		return x.SharedAbove
+	}
+	return 0
+}
+
+// BlockedIdentifier is an identifier that links nobody.
+type BlockedIdentifier struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Kind, for example `email`.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The value; it is normalised as recorded ones are.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedIdentifier) Reset() {
+	*x = BlockedIdentifier{}
+	mi := &file_parley_event_v1_identity_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedIdentifier) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedIdentifier) ProtoMessage() {}
+
+func (x *BlockedIdentifier) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_event_v1_identity_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedIdentifier.ProtoReflect.Descriptor instead.
+func (*BlockedIdentifier) Descriptor() ([]byte, []int) {
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BlockedIdentifier) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *BlockedIdentifier) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // Trait is an attribute with its value.
 type Trait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -921,7 +1521,7 @@ type Trait struct {
 
 func (x *Trait) Reset() {
 	*x = Trait{}
-	mi := &file_parley_event_v1_identity_proto_msgTypes[10]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1533,7 @@ func (x *Trait) String() string {
 func (*Trait) ProtoMessage() {}
 
 func (x *Trait) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_identity_proto_msgTypes[10]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1546,7 @@ func (x *Trait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trait.ProtoReflect.Descriptor instead.
 func (*Trait) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{10}
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Trait) GetName() string {
@@ -967,7 +1567,7 @@ var File_parley_event_v1_identity_proto protoreflect.FileDescriptor
 
 const file_parley_event_v1_identity_proto_rawDesc = "" +
 	"\n" +
-	"\x1eparley/event/v1/identity.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fparley/options/v1/options.proto\"W\n" +
+	"\x1eparley/event/v1/identity.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a parley/event/v1/identifier.proto\x1a\x1fparley/options/v1/options.proto\"W\n" +
 	"\x0eIdentityStated\x12%\n" +
 	"\tstatement\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\tstatement:\x1e\xea\xe0\x18\x1a\n" +
 	"\x16parley.identity.stated\x10\x01\"\xe5\x01\n" +
@@ -1004,37 +1604,82 @@ const file_parley_event_v1_identity_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x02R\x0eorganisationId\x12\x1c\n" +
 	"\x04role\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x04role\x12\x1c\n" +
 	"\x04name\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x04name:#\xea\xe0\x18\x1f\n" +
-	"\x1bparley.affiliation.asserted\x10\x01\"\x9f\x02\n" +
+	"\x1bparley.affiliation.asserted\x10\x01\"\xc2\x03\n" +
 	"\fLinkAsserted\x12(\n" +
 	"\n" +
 	"profile_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tprofileId\x123\n" +
 	"\x10other_profile_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0eotherProfileId\x127\n" +
 	"\x04rule\x18\x03 \x01(\x0e2\x19.parley.event.v1.LinkRuleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04rule\x123\n" +
 	"\x11evidence_event_id\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0fevidenceEventId\x12$\n" +
-	"\x06reason\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\xe8\xe0\x18\x01R\x06reason:\x1c\xea\xe0\x18\x18\n" +
-	"\x14parley.link.asserted\x10\x01\"\xa6\x02\n" +
+	"\x06reason\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\xe8\xe0\x18\x01R\x06reason\x12?\n" +
+	"\revidence_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fevidenceTime\x129\n" +
+	"\vprobability\x18\a \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\vprobability\x12%\n" +
+	"\x0eevidence_index\x18\b \x01(\rR\revidenceIndex:\x1c\xea\xe0\x18\x18\n" +
+	"\x14parley.link.asserted\x10\x01\"\xc7\x03\n" +
 	"\vLinkRefused\x12(\n" +
 	"\n" +
 	"profile_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tprofileId\x123\n" +
 	"\x10other_profile_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0eotherProfileId\x12@\n" +
 	"\arefusal\x18\x03 \x01(\x0e2\x1c.parley.event.v1.LinkRefusalB\b\xbaH\x05\x82\x01\x02\x10\x01R\arefusal\x123\n" +
 	"\x11evidence_event_id\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0fevidenceEventId\x12$\n" +
-	"\x06reason\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\xe8\xe0\x18\x01R\x06reason:\x1b\xea\xe0\x18\x17\n" +
-	"\x13parley.link.refused\x10\x01\"\x8b\x02\n" +
+	"\x06reason\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\xe8\xe0\x18\x01R\x06reason\x12?\n" +
+	"\revidence_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fevidenceTime\x12%\n" +
+	"\x0eevidence_index\x18\a \x01(\rR\revidenceIndex\x127\n" +
+	"\x04rule\x18\b \x01(\x0e2\x19.parley.event.v1.LinkRuleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04rule:\x1b\xea\xe0\x18\x17\n" +
+	"\x13parley.link.refused\x10\x01\"\xb1\x03\n" +
 	"\x0fCustomersMerged\x12*\n" +
 	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
 	"customerId\x12;\n" +
 	"\x14absorbed_customer_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x12absorbedCustomerId\x12A\n" +
 	"\x14absorbed_profile_ids\x18\x03 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\x90N\"\x04r\x02\x18@R\x12absorbedProfileIds\x12+\n" +
-	"\rlink_event_id\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\vlinkEventId:\x1f\xea\xe0\x18\x1b\n" +
-	"\x17parley.customers.merged\x10\x01\"\xf2\x01\n" +
+	"\rlink_event_id\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\vlinkEventId\x12;\n" +
+	"\x04rule\x18\x05 \x01(\x0e2\x1d.parley.event.v1.GroupingRuleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04rule\x12A\n" +
+	"\x14survivor_profile_ids\x18\x06 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\x90N\"\x04r\x02\x18@R\x12survivorProfileIds\x12$\n" +
+	"\x06reason\x18\a \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\xe8\xe0\x18\x01R\x06reason:\x1f\xea\xe0\x18\x1b\n" +
+	"\x17parley.customers.merged\x10\x01\"\xa9\x03\n" +
 	"\x0eCustomersSplit\x12*\n" +
 	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
 	"customerId\x121\n" +
 	"\x0fnew_customer_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\rnewCustomerId\x12;\n" +
 	"\x11moved_profile_ids\x18\x03 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\x90N\"\x04r\x02\x18@R\x0fmovedProfileIds\x12$\n" +
-	"\x06reason\x18\x04 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\xe8\xe0\x18\x01R\x06reason:\x1e\xea\xe0\x18\x1a\n" +
-	"\x16parley.customers.split\x10\x01\"R\n" +
+	"\x06reason\x18\x04 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\xe8\xe0\x18\x01R\x06reason\x12;\n" +
+	"\x04rule\x18\x05 \x01(\x0e2\x1d.parley.event.v1.GroupingRuleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04rule\x12C\n" +
+	"\x15remaining_profile_ids\x18\x06 \x03(\tB\x0f\xbaH\f\x92\x01\t\x10\x90N\"\x04r\x02\x18@R\x13remainingProfileIds\x123\n" +
+	"\x11evidence_event_id\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\x0fevidenceEventId:\x1e\xea\xe0\x18\x1a\n" +
+	"\x16parley.customers.split\x10\x01\"\xf6\x01\n" +
+	"\x10IdentifierShared\x12(\n" +
+	"\n" +
+	"profile_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tprofileId\x12\x1c\n" +
+	"\x04kind\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04kind\x12\x16\n" +
+	"\x06shared\x18\x03 \x01(\bR\x06shared\x12:\n" +
+	"\x04rule\x18\x04 \x01(\x0e2\x1c.parley.event.v1.SharingRuleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04rule\x12$\n" +
+	"\x06reason\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\xe8\xe0\x18\x01R\x06reason: \xea\xe0\x18\x1c\n" +
+	"\x18parley.identifier.shared\x10\x01\"\x9d\x01\n" +
+	"\x14IdentityRulesChanged\x12<\n" +
+	"\x05rules\x18\x01 \x01(\v2\x1e.parley.event.v1.IdentityRulesB\x06\xbaH\x03\xc8\x01\x01R\x05rules\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x06reason:%\xea\xe0\x18!\n" +
+	"\x1dparley.identity_rules.changed\x10\x01\"\xdd\x03\n" +
+	"\rIdentityRules\x12;\n" +
+	"\x0edefault_region\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f2\r^([A-Z]{2})?$R\rdefaultRegion\x129\n" +
+	"\x05kinds\x18\x02 \x03(\v2\x19.parley.event.v1.KindRuleB\b\xbaH\x05\x92\x01\x02\x10dR\x05kinds\x12B\n" +
+	"\vother_kinds\x18\x03 \x01(\v2\x19.parley.event.v1.KindRuleB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"otherKinds\x12?\n" +
+	"\x12shared_local_parts\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\xe8\a\"\x06r\x04\x10\x01\x18@R\x10sharedLocalParts\x12K\n" +
+	"\ablocked\x18\x05 \x03(\v2\".parley.event.v1.BlockedIdentifierB\r\xbaH\x06\x92\x01\x03\x10\xd0\x0f\xe8\xe0\x18\x01R\ablocked\x12>\n" +
+	"\x15max_customer_profiles\x18\x06 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x01R\x13maxCustomerProfiles\x12B\n" +
+	"\x10link_probability\x18\a \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\x0flinkProbability\"\x90\x02\n" +
+	"\bKindRule\x12I\n" +
+	"\x04kind\x18\x01 \x01(\tB5\xbaH2r02.^([a-z][a-z0-9_]{0,31}(:[a-z0-9_.-]{0,64})?)?$R\x04kind\x12I\n" +
+	"\bstrength\x18\x02 \x01(\x0e2#.parley.event.v1.IdentifierStrengthB\b\xbaH\x05\x82\x01\x02\x10\x01R\bstrength\x12\x1e\n" +
+	"\x04rank\x18\x03 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x04rank\x12 \n" +
+	"\x05limit\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x01R\x05limit\x12,\n" +
+	"\fshared_above\x18\x05 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x01R\vsharedAbove\"\x81\x01\n" +
+	"\x11BlockedIdentifier\x12F\n" +
+	"\x04kind\x18\x01 \x01(\tB2\xbaH/r-2+^[a-z][a-z0-9_]{0,31}(:[a-z0-9_.-]{1,64})?$R\x04kind\x12$\n" +
+	"\x05value\x18\x02 \x01(\tB\x0e\xbaH\ar\x05\x10\x01\x18\x80\x04\xe8\xe0\x18\x01R\x05value\"R\n" +
 	"\x05Trait\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04name\x12)\n" +
@@ -1057,7 +1702,17 @@ const file_parley_event_v1_identity_proto_rawDesc = "" +
 	"\x18LINK_REFUSAL_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19LINK_REFUSAL_TWO_USER_IDS\x10\x01\x12\x1b\n" +
 	"\x17LINK_REFUSAL_KIND_LIMIT\x10\x02\x12\x18\n" +
-	"\x14LINK_REFUSAL_DECIDED\x10\x03B>Z<github.com/parleyhq/parley/proto/gen/parley/event/v1;eventv1b\x06proto3"
+	"\x14LINK_REFUSAL_DECIDED\x10\x03*\x9d\x01\n" +
+	"\fGroupingRule\x12\x1d\n" +
+	"\x19GROUPING_RULE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14GROUPING_RULE_LINKED\x10\x01\x12\x19\n" +
+	"\x15GROUPING_RULE_DECIDED\x10\x02\x12\x1f\n" +
+	"\x1bGROUPING_RULE_LATE_EVIDENCE\x10\x03\x12\x18\n" +
+	"\x14GROUPING_RULE_SHARED\x10\x04*_\n" +
+	"\vSharingRule\x12\x1c\n" +
+	"\x18SHARING_RULE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14SHARING_RULE_COUNTED\x10\x01\x12\x18\n" +
+	"\x14SHARING_RULE_BLOCKED\x10\x02B>Z<github.com/parleyhq/parley/proto/gen/parley/event/v1;eventv1b\x06proto3"
 
 var (
 	file_parley_event_v1_identity_proto_rawDescOnce sync.Once
@@ -1071,37 +1726,56 @@ func file_parley_event_v1_identity_proto_rawDescGZIP() []byte {
 	return file_parley_event_v1_identity_proto_rawDescData
 }
 
-var file_parley_event_v1_identity_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_parley_event_v1_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_parley_event_v1_identity_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_parley_event_v1_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_parley_event_v1_identity_proto_goTypes = []any{
 	(TraitProvenance)(0),          // 0: parley.event.v1.TraitProvenance
 	(LinkRule)(0),                 // 1: parley.event.v1.LinkRule
 	(LinkRefusal)(0),              // 2: parley.event.v1.LinkRefusal
-	(*IdentityStated)(nil),        // 3: parley.event.v1.IdentityStated
-	(*TraitsUpdated)(nil),         // 4: parley.event.v1.TraitsUpdated
-	(*ConsentGranted)(nil),        // 5: parley.event.v1.ConsentGranted
-	(*ConsentWithdrawn)(nil),      // 6: parley.event.v1.ConsentWithdrawn
-	(*OrganisationUpdated)(nil),   // 7: parley.event.v1.OrganisationUpdated
-	(*AffiliationAsserted)(nil),   // 8: parley.event.v1.AffiliationAsserted
-	(*LinkAsserted)(nil),          // 9: parley.event.v1.LinkAsserted
-	(*LinkRefused)(nil),           // 10: parley.event.v1.LinkRefused
-	(*CustomersMerged)(nil),       // 11: parley.event.v1.CustomersMerged
-	(*CustomersSplit)(nil),        // 12: parley.event.v1.CustomersSplit
-	(*Trait)(nil),                 // 13: parley.event.v1.Trait
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(GroupingRule)(0),             // 3: parley.event.v1.GroupingRule
+	(SharingRule)(0),              // 4: parley.event.v1.SharingRule
+	(*IdentityStated)(nil),        // 5: parley.event.v1.IdentityStated
+	(*TraitsUpdated)(nil),         // 6: parley.event.v1.TraitsUpdated
+	(*ConsentGranted)(nil),        // 7: parley.event.v1.ConsentGranted
+	(*ConsentWithdrawn)(nil),      // 8: parley.event.v1.ConsentWithdrawn
+	(*OrganisationUpdated)(nil),   // 9: parley.event.v1.OrganisationUpdated
+	(*AffiliationAsserted)(nil),   // 10: parley.event.v1.AffiliationAsserted
+	(*LinkAsserted)(nil),          // 11: parley.event.v1.LinkAsserted
+	(*LinkRefused)(nil),           // 12: parley.event.v1.LinkRefused
+	(*CustomersMerged)(nil),       // 13: parley.event.v1.CustomersMerged
+	(*CustomersSplit)(nil),        // 14: parley.event.v1.CustomersSplit
+	(*IdentifierShared)(nil),      // 15: parley.event.v1.IdentifierShared
+	(*IdentityRulesChanged)(nil),  // 16: parley.event.v1.IdentityRulesChanged
+	(*IdentityRules)(nil),         // 17: parley.event.v1.IdentityRules
+	(*KindRule)(nil),              // 18: parley.event.v1.KindRule
+	(*BlockedIdentifier)(nil),     // 19: parley.event.v1.BlockedIdentifier
+	(*Trait)(nil),                 // 20: parley.event.v1.Trait
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(IdentifierStrength)(0),       // 22: parley.event.v1.IdentifierStrength
 }
 var file_parley_event_v1_identity_proto_depIdxs = []int32{
-	13, // 0: parley.event.v1.TraitsUpdated.traits:type_name -> parley.event.v1.Trait
+	20, // 0: parley.event.v1.TraitsUpdated.traits:type_name -> parley.event.v1.Trait
 	0,  // 1: parley.event.v1.TraitsUpdated.provenance:type_name -> parley.event.v1.TraitProvenance
-	14, // 2: parley.event.v1.ConsentGranted.expires_time:type_name -> google.protobuf.Timestamp
-	13, // 3: parley.event.v1.OrganisationUpdated.traits:type_name -> parley.event.v1.Trait
+	21, // 2: parley.event.v1.ConsentGranted.expires_time:type_name -> google.protobuf.Timestamp
+	20, // 3: parley.event.v1.OrganisationUpdated.traits:type_name -> parley.event.v1.Trait
 	1,  // 4: parley.event.v1.LinkAsserted.rule:type_name -> parley.event.v1.LinkRule
-	2,  // 5: parley.event.v1.LinkRefused.refusal:type_name -> parley.event.v1.LinkRefusal
-	6,  // [6:6] is the sub-list for method output_type
-	6,  // [6:6] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	21, // 5: parley.event.v1.LinkAsserted.evidence_time:type_name -> google.protobuf.Timestamp
+	2,  // 6: parley.event.v1.LinkRefused.refusal:type_name -> parley.event.v1.LinkRefusal
+	21, // 7: parley.event.v1.LinkRefused.evidence_time:type_name -> google.protobuf.Timestamp
+	1,  // 8: parley.event.v1.LinkRefused.rule:type_name -> parley.event.v1.LinkRule
+	3,  // 9: parley.event.v1.CustomersMerged.rule:type_name -> parley.event.v1.GroupingRule
+	3,  // 10: parley.event.v1.CustomersSplit.rule:type_name -> parley.event.v1.GroupingRule
+	4,  // 11: parley.event.v1.IdentifierShared.rule:type_name -> parley.event.v1.SharingRule
+	17, // 12: parley.event.v1.IdentityRulesChanged.rules:type_name -> parley.event.v1.IdentityRules
+	18, // 13: parley.event.v1.IdentityRules.kinds:type_name -> parley.event.v1.KindRule
+	18, // 14: parley.event.v1.IdentityRules.other_kinds:type_name -> parley.event.v1.KindRule
+	19, // 15: parley.event.v1.IdentityRules.blocked:type_name -> parley.event.v1.BlockedIdentifier
+	22, // 16: parley.event.v1.KindRule.strength:type_name -> parley.event.v1.IdentifierStrength
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_parley_event_v1_identity_proto_init() }
@@ -1109,13 +1783,14 @@ func file_parley_event_v1_identity_proto_init() {
 	if File_parley_event_v1_identity_proto != nil {
 		return
 	}
+	file_parley_event_v1_identifier_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_event_v1_identity_proto_rawDesc), len(file_parley_event_v1_identity_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   11,
+			NumEnums:      5,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -78,6 +78,8 @@ type Payload struct {
 	//	*Payload_LinkRefused
 	//	*Payload_CustomersMerged
 	//	*Payload_CustomersSplit
+	//	*Payload_IdentifierShared
+	//	*Payload_IdentityRulesChanged
 	Kind          isPayload_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -552,6 +554,24 @@ func (x *Payload) GetCustomersSplit() *CustomersSplit {
 	return nil
 }
 
+func (x *Payload) GetIdentifierShared() *IdentifierShared {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_IdentifierShared); ok {
+			return x.IdentifierShared
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetIdentityRulesChanged() *IdentityRulesChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_IdentityRulesChanged); ok {
+			return x.IdentityRulesChanged
+		}
+	}
+	return nil
+}
+
 type isPayload_Kind interface {
 	isPayload_Kind()
 }
@@ -796,6 +816,16 @@ type Payload_CustomersSplit struct {
 	CustomersSplit *CustomersSplit `protobuf:"bytes,149,opt,name=customers_split,json=customersSplit,proto3,oneof"`
 }
 
+type Payload_IdentifierShared struct {
+	// An identifier names several people, or does not after all. What is shared links nobody.
+	IdentifierShared *IdentifierShared `protobuf:"bytes,150,opt,name=identifier_shared,json=identifierShared,proto3,oneof"`
+}
+
+type Payload_IdentityRulesChanged struct {
+	// The tenant's rules of who is who are these from here on.
+	IdentityRulesChanged *IdentityRulesChanged `protobuf:"bytes,151,opt,name=identity_rules_changed,json=identityRulesChanged,proto3,oneof"`
+}
+
 func (*Payload_PageViewed) isPayload_Kind() {}
 
 func (*Payload_ScreenViewed) isPayload_Kind() {}
@@ -892,11 +922,15 @@ func (*Payload_CustomersMerged) isPayload_Kind() {}
 
 func (*Payload_CustomersSplit) isPayload_Kind() {}
 
+func (*Payload_IdentifierShared) isPayload_Kind() {}
+
+func (*Payload_IdentityRulesChanged) isPayload_Kind() {}
+
 var File_parley_event_v1_payload_proto protoreflect.FileDescriptor
 
 const file_parley_event_v1_payload_proto_rawDesc = "" +
 	"\n" +
-	"\x1dparley/event/v1/payload.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aparley/event/v1/chat.proto\x1a\x1eparley/event/v1/commerce.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/event/v1/marketing.proto\x1a\x1bparley/event/v1/phone.proto\x1a\x1dparley/event/v1/service.proto\x1a\x19parley/event/v1/web.proto\"\xbe\x1b\n" +
+	"\x1dparley/event/v1/payload.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aparley/event/v1/chat.proto\x1a\x1eparley/event/v1/commerce.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/event/v1/marketing.proto\x1a\x1bparley/event/v1/phone.proto\x1a\x1dparley/event/v1/service.proto\x1a\x19parley/event/v1/web.proto\"\xf1\x1c\n" +
 	"\aPayload\x12>\n" +
 	"\vpage_viewed\x18\x01 \x01(\v2\x1b.parley.event.v1.PageViewedH\x00R\n" +
 	"pageViewed\x12D\n" +
@@ -951,7 +985,9 @@ const file_parley_event_v1_payload_proto_rawDesc = "" +
 	"\rlink_asserted\x18\x92\x01 \x01(\v2\x1d.parley.event.v1.LinkAssertedH\x00R\flinkAsserted\x12B\n" +
 	"\flink_refused\x18\x93\x01 \x01(\v2\x1c.parley.event.v1.LinkRefusedH\x00R\vlinkRefused\x12N\n" +
 	"\x10customers_merged\x18\x94\x01 \x01(\v2 .parley.event.v1.CustomersMergedH\x00R\x0fcustomersMerged\x12K\n" +
-	"\x0fcustomers_split\x18\x95\x01 \x01(\v2\x1f.parley.event.v1.CustomersSplitH\x00R\x0ecustomersSplitB\r\n" +
+	"\x0fcustomers_split\x18\x95\x01 \x01(\v2\x1f.parley.event.v1.CustomersSplitH\x00R\x0ecustomersSplit\x12Q\n" +
+	"\x11identifier_shared\x18\x96\x01 \x01(\v2!.parley.event.v1.IdentifierSharedH\x00R\x10identifierShared\x12^\n" +
+	"\x16identity_rules_changed\x18\x97\x01 \x01(\v2%.parley.event.v1.IdentityRulesChangedH\x00R\x14identityRulesChangedB\r\n" +
 	"\x04kind\x12\x05\xbaH\x02\b\x01B>Z<github.com/parleyhq/parley/proto/gen/parley/event/v1;eventv1b\x06proto3"
 
 var (
@@ -968,55 +1004,57 @@ func file_parley_event_v1_payload_proto_rawDescGZIP() []byte {
 
 var file_parley_event_v1_payload_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_parley_event_v1_payload_proto_goTypes = []any{
-	(*Payload)(nil),             // 0: parley.event.v1.Payload
-	(*PageViewed)(nil),          // 1: parley.event.v1.PageViewed
-	(*ScreenViewed)(nil),        // 2: parley.event.v1.ScreenViewed
-	(*Tracked)(nil),             // 3: parley.event.v1.Tracked
-	(*FormSubmitted)(nil),       // 4: parley.event.v1.FormSubmitted
-	(*EmailReceived)(nil),       // 5: parley.event.v1.EmailReceived
-	(*EmailSent)(nil),           // 6: parley.event.v1.EmailSent
-	(*EmailDelivered)(nil),      // 7: parley.event.v1.EmailDelivered
-	(*EmailBounced)(nil),        // 8: parley.event.v1.EmailBounced
-	(*EmailOpened)(nil),         // 9: parley.event.v1.EmailOpened
-	(*EmailClicked)(nil),        // 10: parley.event.v1.EmailClicked
-	(*EmailComplained)(nil),     // 11: parley.event.v1.EmailComplained
-	(*CallRinging)(nil),         // 12: parley.event.v1.CallRinging
-	(*CallQueued)(nil),          // 13: parley.event.v1.CallQueued
-	(*CallAnswered)(nil),        // 14: parley.event.v1.CallAnswered
-	(*CallHeld)(nil),            // 15: parley.event.v1.CallHeld
-	(*CallResumed)(nil),         // 16: parley.event.v1.CallResumed
-	(*CallTransferred)(nil),     // 17: parley.event.v1.CallTransferred
-	(*CallEnded)(nil),           // 18: parley.event.v1.CallEnded
-	(*VoicemailLeft)(nil),       // 19: parley.event.v1.VoicemailLeft
-	(*CallRecorded)(nil),        // 20: parley.event.v1.CallRecorded
-	(*ChatStarted)(nil),         // 21: parley.event.v1.ChatStarted
-	(*ChatMessagePosted)(nil),   // 22: parley.event.v1.ChatMessagePosted
-	(*ChatEnded)(nil),           // 23: parley.event.v1.ChatEnded
-	(*MessageRequested)(nil),    // 24: parley.event.v1.MessageRequested
-	(*MessageSent)(nil),         // 25: parley.event.v1.MessageSent
-	(*MessageDelivered)(nil),    // 26: parley.event.v1.MessageDelivered
-	(*MessageRead)(nil),         // 27: parley.event.v1.MessageRead
-	(*MessageFailed)(nil),       // 28: parley.event.v1.MessageFailed
-	(*OrderCompleted)(nil),      // 29: parley.event.v1.OrderCompleted
-	(*OrderRefunded)(nil),       // 30: parley.event.v1.OrderRefunded
-	(*CostRecorded)(nil),        // 31: parley.event.v1.CostRecorded
-	(*OfferMade)(nil),           // 32: parley.event.v1.OfferMade
-	(*OfferAnswered)(nil),       // 33: parley.event.v1.OfferAnswered
-	(*TouchpointRecorded)(nil),  // 34: parley.event.v1.TouchpointRecorded
-	(*ReferralMade)(nil),        // 35: parley.event.v1.ReferralMade
-	(*SurveyAnswered)(nil),      // 36: parley.event.v1.SurveyAnswered
-	(*ContactReasonCoded)(nil),  // 37: parley.event.v1.ContactReasonCoded
-	(*ActivityLogged)(nil),      // 38: parley.event.v1.ActivityLogged
-	(*IdentityStated)(nil),      // 39: parley.event.v1.IdentityStated
-	(*TraitsUpdated)(nil),       // 40: parley.event.v1.TraitsUpdated
-	(*ConsentGranted)(nil),      // 41: parley.event.v1.ConsentGranted
-	(*ConsentWithdrawn)(nil),    // 42: parley.event.v1.ConsentWithdrawn
-	(*OrganisationUpdated)(nil), // 43: parley.event.v1.OrganisationUpdated
-	(*AffiliationAsserted)(nil), // 44: parley.event.v1.AffiliationAsserted
-	(*LinkAsserted)(nil),        // 45: parley.event.v1.LinkAsserted
-	(*LinkRefused)(nil),         // 46: parley.event.v1.LinkRefused
-	(*CustomersMerged)(nil),     // 47: parley.event.v1.CustomersMerged
-	(*CustomersSplit)(nil),      // 48: parley.event.v1.CustomersSplit
+	(*Payload)(nil),              // 0: parley.event.v1.Payload
+	(*PageViewed)(nil),           // 1: parley.event.v1.PageViewed
+	(*ScreenViewed)(nil),         // 2: parley.event.v1.ScreenViewed
+	(*Tracked)(nil),              // 3: parley.event.v1.Tracked
+	(*FormSubmitted)(nil),        // 4: parley.event.v1.FormSubmitted
+	(*EmailReceived)(nil),        // 5: parley.event.v1.EmailReceived
+	(*EmailSent)(nil),            // 6: parley.event.v1.EmailSent
+	(*EmailDelivered)(nil),       // 7: parley.event.v1.EmailDelivered
+	(*EmailBounced)(nil),         // 8: parley.event.v1.EmailBounced
+	(*EmailOpened)(nil),          // 9: parley.event.v1.EmailOpened
+	(*EmailClicked)(nil),         // 10: parley.event.v1.EmailClicked
+	(*EmailComplained)(nil),      // 11: parley.event.v1.EmailComplained
+	(*CallRinging)(nil),          // 12: parley.event.v1.CallRinging
+	(*CallQueued)(nil),           // 13: parley.event.v1.CallQueued
+	(*CallAnswered)(nil),         // 14: parley.event.v1.CallAnswered
+	(*CallHeld)(nil),             // 15: parley.event.v1.CallHeld
+	(*CallResumed)(nil),          // 16: parley.event.v1.CallResumed
+	(*CallTransferred)(nil),      // 17: parley.event.v1.CallTransferred
+	(*CallEnded)(nil),            // 18: parley.event.v1.CallEnded
+	(*VoicemailLeft)(nil),        // 19: parley.event.v1.VoicemailLeft
+	(*CallRecorded)(nil),         // 20: parley.event.v1.CallRecorded
+	(*ChatStarted)(nil),          // 21: parley.event.v1.ChatStarted
+	(*ChatMessagePosted)(nil),    // 22: parley.event.v1.ChatMessagePosted
+	(*ChatEnded)(nil),            // 23: parley.event.v1.ChatEnded
+	(*MessageRequested)(nil),     // 24: parley.event.v1.MessageRequested
+	(*MessageSent)(nil),          // 25: parley.event.v1.MessageSent
+	(*MessageDelivered)(nil),     // 26: parley.event.v1.MessageDelivered
+	(*MessageRead)(nil),          // 27: parley.event.v1.MessageRead
+	(*MessageFailed)(nil),        // 28: parley.event.v1.MessageFailed
+	(*OrderCompleted)(nil),       // 29: parley.event.v1.OrderCompleted
+	(*OrderRefunded)(nil),        // 30: parley.event.v1.OrderRefunded
+	(*CostRecorded)(nil),         // 31: parley.event.v1.CostRecorded
+	(*OfferMade)(nil),            // 32: parley.event.v1.OfferMade
+	(*OfferAnswered)(nil),        // 33: parley.event.v1.OfferAnswered
+	(*TouchpointRecorded)(nil),   // 34: parley.event.v1.TouchpointRecorded
+	(*ReferralMade)(nil),         // 35: parley.event.v1.ReferralMade
+	(*SurveyAnswered)(nil),       // 36: parley.event.v1.SurveyAnswered
+	(*ContactReasonCoded)(nil),   // 37: parley.event.v1.ContactReasonCoded
+	(*ActivityLogged)(nil),       // 38: parley.event.v1.ActivityLogged
+	(*IdentityStated)(nil),       // 39: parley.event.v1.IdentityStated
+	(*TraitsUpdated)(nil),        // 40: parley.event.v1.TraitsUpdated
+	(*ConsentGranted)(nil),       // 41: parley.event.v1.ConsentGranted
+	(*ConsentWithdrawn)(nil),     // 42: parley.event.v1.ConsentWithdrawn
+	(*OrganisationUpdated)(nil),  // 43: parley.event.v1.OrganisationUpdated
+	(*AffiliationAsserted)(nil),  // 44: parley.event.v1.AffiliationAsserted
+	(*LinkAsserted)(nil),         // 45: parley.event.v1.LinkAsserted
+	(*LinkRefused)(nil),          // 46: parley.event.v1.LinkRefused
+	(*CustomersMerged)(nil),      // 47: parley.event.v1.CustomersMerged
+	(*CustomersSplit)(nil),       // 48: parley.event.v1.CustomersSplit
+	(*IdentifierShared)(nil),     // 49: parley.event.v1.IdentifierShared
+	(*IdentityRulesChanged)(nil), // 50: parley.event.v1.IdentityRulesChanged
 }
 var file_parley_event_v1_payload_proto_depIdxs = []int32{
 	1,  // 0: parley.event.v1.Payload.page_viewed:type_name -> parley.event.v1.PageViewed
@@ -1067,11 +1105,13 @@ var file_parley_event_v1_payload_proto_depIdxs = []int32{
 	46, // 45: parley.event.v1.Payload.link_refused:type_name -> parley.event.v1.LinkRefused
 	47, // 46: parley.event.v1.Payload.customers_merged:type_name -> parley.event.v1.CustomersMerged
 	48, // 47: parley.event.v1.Payload.customers_split:type_name -> parley.event.v1.CustomersSplit
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	49, // 48: parley.event.v1.Payload.identifier_shared:type_name -> parley.event.v1.IdentifierShared
+	50, // 49: parley.event.v1.Payload.identity_rules_changed:type_name -> parley.event.v1.IdentityRulesChanged
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_parley_event_v1_payload_proto_init() }
@@ -1136,6 +1176,8 @@ func file_parley_event_v1_payload_proto_init() {
 		(*Payload_LinkRefused)(nil),
 		(*Payload_CustomersMerged)(nil),
 		(*Payload_CustomersSplit)(nil),
+		(*Payload_IdentifierShared)(nil),
+		(*Payload_IdentityRulesChanged)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -24,6 +24,79 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// IdentityRefusal is why a command about who is who was not carried out.
+type IdentityRefusal int32
+
+const (
+	// It was.
+	IdentityRefusal_IDENTITY_REFUSAL_UNSPECIFIED IdentityRefusal = 0
+	// The log has never named one of the profiles.
+	IdentityRefusal_IDENTITY_REFUSAL_UNKNOWN_CUSTOMER IdentityRefusal = 1
+	// The two are one customer already.
+	IdentityRefusal_IDENTITY_REFUSAL_SAME_CUSTOMER IdentityRefusal = 2
+	// A profile is not the customer's.
+	IdentityRefusal_IDENTITY_REFUSAL_NOT_A_PROFILE IdentityRefusal = 3
+	// Nothing would stay, or nothing would leave.
+	IdentityRefusal_IDENTITY_REFUSAL_NOTHING_TO_SPLIT IdentityRefusal = 4
+	// The customer would have too many profiles.
+	IdentityRefusal_IDENTITY_REFUSAL_TOO_LARGE IdentityRefusal = 5
+	// The rules forbid the link, or were changed since.
+	IdentityRefusal_IDENTITY_REFUSAL_RULES IdentityRefusal = 6
+	// The command itself is broken.
+	IdentityRefusal_IDENTITY_REFUSAL_INVALID IdentityRefusal = 7
+)
+
+// Enum value maps for IdentityRefusal.
+var (
+	IdentityRefusal_name = map[int32]string{
+		0: "IDENTITY_REFUSAL_UNSPECIFIED",
+		1: "IDENTITY_REFUSAL_UNKNOWN_CUSTOMER",
+		2: "IDENTITY_REFUSAL_SAME_CUSTOMER",
+		3: "IDENTITY_REFUSAL_NOT_A_PROFILE",
+		4: "IDENTITY_REFUSAL_NOTHING_TO_SPLIT",
+		5: "IDENTITY_REFUSAL_TOO_LARGE",
+		6: "IDENTITY_REFUSAL_RULES",
+		7: "IDENTITY_REFUSAL_INVALID",
+	}
+	IdentityRefusal_value = map[string]int32{
+		"IDENTITY_REFUSAL_UNSPECIFIED":      0,
+		"IDENTITY_REFUSAL_UNKNOWN_CUSTOMER": 1,
+		"IDENTITY_REFUSAL_SAME_CUSTOMER":    2,
+		"IDENTITY_REFUSAL_NOT_A_PROFILE":    3,
+		"IDENTITY_REFUSAL_NOTHING_TO_SPLIT": 4,
+		"IDENTITY_REFUSAL_TOO_LARGE":        5,
+		"IDENTITY_REFUSAL_RULES":            6,
+		"IDENTITY_REFUSAL_INVALID":          7,
+	}
+)
+
+func (x IdentityRefusal) Enum() *IdentityRefusal {
+	p := new(IdentityRefusal)
+	*p = x
+	return p
+}
+
+func (x IdentityRefusal) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (IdentityRefusal) Descriptor() protoreflect.EnumDescriptor {
+	return file_parley_interaction_v1_ingress_proto_enumTypes[0].Descriptor()
+}
+
+func (IdentityRefusal) Type() protoreflect.EnumType {
+	return &file_parley_interaction_v1_ingress_proto_enumTypes[0]
+}
+
+func (x IdentityRefusal) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use IdentityRefusal.Descriptor instead.
+func (IdentityRefusal) EnumDescriptor() ([]byte, []int) {
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{0}
+}
+
 // IngressBatch is what one request to a gateway brought, or a part of it that
 // fits into one NATS message. On NATS it travels as the data of a CloudEvent of
 // type `parley.ingress.batch`.
@@ -32,7 +105,9 @@ type IngressBatch struct {
 	// The events in the order of the request; what the recorder sets is empty.
 	Events []*v1.Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// Inbound material that the gateway could not turn into events.
-	Quarantined   []*QuarantinedBody `protobuf:"bytes,2,rep,name=quarantined,proto3" json:"quarantined,omitempty"`
+	Quarantined []*QuarantinedBody `protobuf:"bytes,2,rep,name=quarantined,proto3" json:"quarantined,omitempty"`
+	// A decision about who is who; such a batch has nothing else.
+	Command       *IdentityCommand `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -81,6 +156,271 @@ func (x *IngressBatch) GetQuarantined() []*QuarantinedBody {
 	return nil
 }
 
+func (x *IngressBatch) GetCommand() *IdentityCommand {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+// IdentityCommand is what a person or a model wants of the recorder, who alone
+// knows the whole graph and decides in the order of the log.
+type IdentityCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A UUID; the same command again does nothing.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Who wants it.
+	Actor *v1.Actor `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	// When it was given.
+	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// Why, for people.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Where it came from, for example `grpc`.
+	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	// What is wanted.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*IdentityCommand_Merge
+	//	*IdentityCommand_Split
+	//	*IdentityCommand_Link
+	//	*IdentityCommand_ChangeRules
+	Kind          isIdentityCommand_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityCommand) Reset() {
+	*x = IdentityCommand{}
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityCommand) ProtoMessage() {}
+
+func (x *IdentityCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityCommand.ProtoReflect.Descriptor instead.
+func (*IdentityCommand) Descriptor() ([]byte, []int) {
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *IdentityCommand) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *IdentityCommand) GetActor() *v1.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *IdentityCommand) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *IdentityCommand) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *IdentityCommand) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *IdentityCommand) GetKind() isIdentityCommand_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *IdentityCommand) GetMerge() *IdentityCommand_MergeCustomers {
+	if x != nil {
+		if x, ok := x.Kind.(*IdentityCommand_Merge); ok {
+			return x.Merge
+		}
+	}
+	return nil
+}
+
+func (x *IdentityCommand) GetSplit() *IdentityCommand_SplitCustomer {
+	if x != nil {
+		if x, ok := x.Kind.(*IdentityCommand_Split); ok {
+			return x.Split
+		}
+	}
+	return nil
+}
+
+func (x *IdentityCommand) GetLink() *IdentityCommand_LinkProfiles {
+	if x != nil {
+		if x, ok := x.Kind.(*IdentityCommand_Link); ok {
+			return x.Link
+		}
+	}
+	return nil
+}
+
+func (x *IdentityCommand) GetChangeRules() *IdentityCommand_ChangeIdentityRules {
+	if x != nil {
+		if x, ok := x.Kind.(*IdentityCommand_ChangeRules); ok {
+			return x.ChangeRules
+		}
+	}
+	return nil
+}
+
+type isIdentityCommand_Kind interface {
+	isIdentityCommand_Kind()
+}
+
+type IdentityCommand_Merge struct {
+	// Two customers are one.
+	Merge *IdentityCommand_MergeCustomers `protobuf:"bytes,10,opt,name=merge,proto3,oneof"`
+}
+
+type IdentityCommand_Split struct {
+	// One customer is two.
+	Split *IdentityCommand_SplitCustomer `protobuf:"bytes,11,opt,name=split,proto3,oneof"`
+}
+
+type IdentityCommand_Link struct {
+	// A model holds two profiles for one person.
+	Link *IdentityCommand_LinkProfiles `protobuf:"bytes,12,opt,name=link,proto3,oneof"`
+}
+
+type IdentityCommand_ChangeRules struct {
+	// Other rules.
+	ChangeRules *IdentityCommand_ChangeIdentityRules `protobuf:"bytes,13,opt,name=change_rules,json=changeRules,proto3,oneof"`
+}
+
+func (*IdentityCommand_Merge) isIdentityCommand_Kind() {}
+
+func (*IdentityCommand_Split) isIdentityCommand_Kind() {}
+
+func (*IdentityCommand_Link) isIdentityCommand_Kind() {}
+
+func (*IdentityCommand_ChangeRules) isIdentityCommand_Kind() {}
+
+// IdentityResult is what became of an IdentityCommand.
+type IdentityResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why nothing was done; UNSPECIFIED where it was.
+	Refusal IdentityRefusal `protobuf:"varint,1,opt,name=refusal,proto3,enum=parley.interaction.v1.IdentityRefusal" json:"refusal,omitempty"`
+	// The customer now; the one that keeps the rest of a split.
+	CustomerId string `protobuf:"bytes,2,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// The customer that was absorbed, or that a split made.
+	OtherCustomerId string `protobuf:"bytes,3,opt,name=other_customer_id,json=otherCustomerId,proto3" json:"other_customer_id,omitempty"`
+	// The event that says so.
+	EventId string `protobuf:"bytes,4,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// It had been done before.
+	Repeated bool `protobuf:"varint,5,opt,name=repeated,proto3" json:"repeated,omitempty"`
+	// More about a refusal, for people.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityResult) Reset() {
+	*x = IdentityResult{}
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityResult) ProtoMessage() {}
+
+func (x *IdentityResult) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityResult.ProtoReflect.Descriptor instead.
+func (*IdentityResult) Descriptor() ([]byte, []int) {
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *IdentityResult) GetRefusal() IdentityRefusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return IdentityRefusal_IDENTITY_REFUSAL_UNSPECIFIED
+}
+
+func (x *IdentityResult) GetCustomerId() string {
+	if x != nil {
+		return x.CustomerId
+	}
+	return ""
+}
+
+func (x *IdentityResult) GetOtherCustomerId() string {
+	if x != nil {
+		return x.OtherCustomerId
+	}
+	return ""
+}
+
+func (x *IdentityResult) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *IdentityResult) GetRepeated() bool {
+	if x != nil {
+		return x.Repeated
+	}
+	return false
+}
+
+func (x *IdentityResult) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // QuarantinedBody is inbound material that failed a check, kept raw, with the reason. It is
 // appended to the tenant's quarantine stream.
 type QuarantinedBody struct {
@@ -109,7 +449,7 @@ type QuarantinedBody struct {
 
 func (x *QuarantinedBody) Reset() {
 	*x = QuarantinedBody{}
-	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[1]
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -121,7 +461,7 @@ func (x *QuarantinedBody) String() string {
 func (*QuarantinedBody) ProtoMessage() {}
 
 func (x *QuarantinedBody) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[1]
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -134,7 +474,7 @@ func (x *QuarantinedBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantinedBody.ProtoReflect.Descriptor instead.
 func (*QuarantinedBody) Descriptor() ([]byte, []int) {
-	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1}
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *QuarantinedBody) GetId() string {
@@ -209,14 +549,16 @@ type IngressReply struct {
 	// The log that positions belong to, a UUID.
 	LogId string `protobuf:"bytes,2,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	// The log's position behind which everything of the batch stands.
-	Position      uint64 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
+	Position uint64 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
+	// What became of the batch's command.
+	Command       *IdentityResult `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IngressReply) Reset() {
 	*x = IngressReply{}
-	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[2]
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +570,7 @@ func (x *IngressReply) String() string {
 func (*IngressReply) ProtoMessage() {}
 
 func (x *IngressReply) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[2]
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +583,7 @@ func (x *IngressReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressReply.ProtoReflect.Descriptor instead.
 func (*IngressReply) Descriptor() ([]byte, []int) {
-	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{2}
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *IngressReply) GetResults() []*RecordResult {
@@ -265,14 +607,298 @@ func (x *IngressReply) GetPosition() uint64 {
 	return 0
 }
 
+func (x *IngressReply) GetCommand() *IdentityResult {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+// MergeCustomers wants one customer made of two.
+type IdentityCommand_MergeCustomers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A profile of the one.
+	CustomerId string `protobuf:"bytes,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// A profile of the other.
+	OtherCustomerId string `protobuf:"bytes,2,opt,name=other_customer_id,json=otherCustomerId,proto3" json:"other_customer_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *IdentityCommand_MergeCustomers) Reset() {
+	*x = IdentityCommand_MergeCustomers{}
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityCommand_MergeCustomers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityCommand_MergeCustomers) ProtoMessage() {}
+
+func (x *IdentityCommand_MergeCustomers) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityCommand_MergeCustomers.ProtoReflect.Descriptor instead.
+func (*IdentityCommand_MergeCustomers) Descriptor() ([]byte, []int) {
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1, 0}
+}
+
+func (x *IdentityCommand_MergeCustomers) GetCustomerId() string {
+	if x != nil {
+		return x.CustomerId
+	}
+	return ""
+}
+
+func (x *IdentityCommand_MergeCustomers) GetOtherCustomerId() string {
+	if x != nil {
+		return x.OtherCustomerId
+	}
+	return ""
+}
+
+// SplitCustomer wants profiles made a customer of their own.
+type IdentityCommand_SplitCustomer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A profile of the customer.
+	CustomerId string `protobuf:"bytes,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// Those that are somebody else.
+	ProfileIds    []string `protobuf:"bytes,2,rep,name=profile_ids,json=profileIds,proto3" json:"profile_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityCommand_SplitCustomer) Reset() {
+	*x = IdentityCommand_SplitCustomer{}
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityCommand_SplitCustomer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityCommand_SplitCustomer) ProtoMessage() {}
+
+func (x *IdentityCommand_SplitCustomer) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityCommand_SplitCustomer.ProtoReflect.Descriptor instead.
+func (*IdentityCommand_SplitCustomer) Descriptor() ([]byte, []int) {
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1, 1}
+}
+
+func (x *IdentityCommand_SplitCustomer) GetCustomerId() string {
+	if x != nil {
+		return x.CustomerId
+	}
+	return ""
+}
+
+func (x *IdentityCommand_SplitCustomer) GetProfileIds() []string {
+	if x != nil {
+		return x.ProfileIds
+	}
+	return nil
+}
+
+// LinkProfiles wants a link that the rules may refuse.
+type IdentityCommand_LinkProfiles struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A profile of the one.
+	ProfileId string `protobuf:"bytes,1,opt,name=profile_id,json=profileId,proto3" json:"profile_id,omitempty"`
+	// A profile of the other.
+	OtherProfileId string `protobuf:"bytes,2,opt,name=other_profile_id,json=otherProfileId,proto3" json:"other_profile_id,omitempty"`
+	// How probable the model holds it, 0 to 1.
+	Probability float64 `protobuf:"fixed64,3,opt,name=probability,proto3" json:"probability,omitempty"`
+	// The event that brought the model.
+	ModelEventId  string `protobuf:"bytes,4,opt,name=model_event_id,json=modelEventId,proto3" json:"model_event_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityCommand_LinkProfiles) Reset() {
+	*x = IdentityCommand_LinkProfiles{}
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityCommand_LinkProfiles) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityCommand_LinkProfiles) ProtoMessage() {}
+
+func (x *IdentityCommand_LinkProfiles) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityCommand_LinkProfiles.ProtoReflect.Descriptor instead.
+func (*IdentityCommand_LinkProfiles) Descriptor() ([]byte, []int) {
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1, 2}
+}
+
+func (x *IdentityCommand_LinkProfiles) GetProfileId() string {
+	if x != nil {
+		return x.ProfileId
+	}
+	return ""
+}
+
+func (x *IdentityCommand_LinkProfiles) GetOtherProfileId() string {
+	if x != nil {
+		return x.OtherProfileId
+	}
+	return ""
+}
+
+func (x *IdentityCommand_LinkProfiles) GetProbability() float64 {
+	if x != nil {
+		return x.Probability
+	}
+	return 0
+}
+
+func (x *IdentityCommand_LinkProfiles) GetModelEventId() string {
+	if x != nil {
+		return x.ModelEventId
+	}
+	return ""
+}
+
+// ChangeIdentityRules wants other rules.
+type IdentityCommand_ChangeIdentityRules struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rules, whole.
+	Rules *v1.IdentityRules `protobuf:"bytes,1,opt,name=rules,proto3" json:"rules,omitempty"`
+	// The event that brought the rules which these follow upon; empty for the defaults.
+	FollowsEventId string `protobuf:"bytes,2,opt,name=follows_event_id,json=followsEventId,proto3" json:"follows_event_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *IdentityCommand_ChangeIdentityRules) Reset() {
+	*x = IdentityCommand_ChangeIdentityRules{}
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityCommand_ChangeIdentityRules) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityCommand_ChangeIdentityRules) ProtoMessage() {}
+
+func (x *IdentityCommand_ChangeIdentityRules) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityCommand_ChangeIdentityRules.ProtoReflect.Descriptor instead.
+func (*IdentityCommand_ChangeIdentityRules) Descriptor() ([]byte, []int) {
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1, 3}
+}
+
+func (x *IdentityCommand_ChangeIdentityRules) GetRules() *v1.IdentityRules {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *IdentityCommand_ChangeIdentityRules) GetFollowsEventId() string {
+	if x != nil {
+		return x.FollowsEventId
+	}
+	return ""
+}
+
 var File_parley_interaction_v1_ingress_proto protoreflect.FileDescriptor
 
 const file_parley_interaction_v1_ingress_proto_rawDesc = "" +
 	"\n" +
-	"#parley/interaction/v1/ingress.proto\x12\x15parley.interaction.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/event.proto\x1a/parley/interaction/v1/interaction_service.proto\"\x88\x01\n" +
+	"#parley/interaction/v1/ingress.proto\x12\x15parley.interaction.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/event.proto\x1a\x1eparley/event/v1/identity.proto\x1a/parley/interaction/v1/interaction_service.proto\"\xca\x01\n" +
 	"\fIngressBatch\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.parley.event.v1.EventR\x06events\x12H\n" +
-	"\vquarantined\x18\x02 \x03(\v2&.parley.interaction.v1.QuarantinedBodyR\vquarantined\"\xd3\x02\n" +
+	"\vquarantined\x18\x02 \x03(\v2&.parley.interaction.v1.QuarantinedBodyR\vquarantined\x12@\n" +
+	"\acommand\x18\x03 \x01(\v2&.parley.interaction.v1.IdentityCommandR\acommand\"\xf8\b\n" +
+	"\x0fIdentityCommand\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12,\n" +
+	"\x05actor\x18\x02 \x01(\v2\x16.parley.event.v1.ActorR\x05actor\x126\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x04time\x12 \n" +
+	"\x06reason\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x06reason\x12 \n" +
+	"\x06source\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x06source\x12M\n" +
+	"\x05merge\x18\n" +
+	" \x01(\v25.parley.interaction.v1.IdentityCommand.MergeCustomersH\x00R\x05merge\x12L\n" +
+	"\x05split\x18\v \x01(\v24.parley.interaction.v1.IdentityCommand.SplitCustomerH\x00R\x05split\x12I\n" +
+	"\x04link\x18\f \x01(\v23.parley.interaction.v1.IdentityCommand.LinkProfilesH\x00R\x04link\x12_\n" +
+	"\fchange_rules\x18\r \x01(\v2:.parley.interaction.v1.IdentityCommand.ChangeIdentityRulesH\x00R\vchangeRules\x1as\n" +
+	"\x0eMergeCustomers\x12*\n" +
+	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
+	"customerId\x125\n" +
+	"\x11other_customer_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0fotherCustomerId\x1aq\n" +
+	"\rSplitCustomer\x12*\n" +
+	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
+	"customerId\x124\n" +
+	"\vprofile_ids\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x90N\"\x06r\x04\x10\x01\x18@R\n" +
+	"profileIds\x1a\xd7\x01\n" +
+	"\fLinkProfiles\x12(\n" +
+	"\n" +
+	"profile_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tprofileId\x123\n" +
+	"\x10other_profile_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0eotherProfileId\x129\n" +
+	"\vprobability\x18\x03 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\vprobability\x12-\n" +
+	"\x0emodel_event_id\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\fmodelEventId\x1a\x86\x01\n" +
+	"\x13ChangeIdentityRules\x12<\n" +
+	"\x05rules\x18\x01 \x01(\v2\x1e.parley.event.v1.IdentityRulesB\x06\xbaH\x03\xc8\x01\x01R\x05rules\x121\n" +
+	"\x10follows_event_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0efollowsEventIdB\r\n" +
+	"\x04kind\x12\x05\xbaH\x02\b\x01\"\xee\x01\n" +
+	"\x0eIdentityResult\x12@\n" +
+	"\arefusal\x18\x01 \x01(\x0e2&.parley.interaction.v1.IdentityRefusalR\arefusal\x12\x1f\n" +
+	"\vcustomer_id\x18\x02 \x01(\tR\n" +
+	"customerId\x12*\n" +
+	"\x11other_customer_id\x18\x03 \x01(\tR\x0fotherCustomerId\x12\x19\n" +
+	"\bevent_id\x18\x04 \x01(\tR\aeventId\x12\x1a\n" +
+	"\brepeated\x18\x05 \x01(\bR\brepeated\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xd3\x02\n" +
 	"\x0fQuarantinedBody\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1f\n" +
 	"\x06tenant\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18(R\x06tenant\x12 \n" +
@@ -283,11 +909,21 @@ const file_parley_interaction_v1_ingress_proto_rawDesc = "" +
 	"media_type\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\tmediaType\x12\x1d\n" +
 	"\x04body\x18\a \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80\x10R\x04body\x12\x1b\n" +
 	"\tbody_size\x18\b \x01(\x03R\bbodySize\x12?\n" +
-	"\rreceived_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\freceivedTime\"\x80\x01\n" +
+	"\rreceived_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\freceivedTime\"\xc1\x01\n" +
 	"\fIngressReply\x12=\n" +
 	"\aresults\x18\x01 \x03(\v2#.parley.interaction.v1.RecordResultR\aresults\x12\x15\n" +
 	"\x06log_id\x18\x02 \x01(\tR\x05logId\x12\x1a\n" +
-	"\bposition\x18\x03 \x01(\x04R\bpositionBJZHgithub.com/parleyhq/parley/proto/gen/parley/interaction/v1;interactionv1b\x06proto3"
+	"\bposition\x18\x03 \x01(\x04R\bposition\x12?\n" +
+	"\acommand\x18\x04 \x01(\v2%.parley.interaction.v1.IdentityResultR\acommand*\xa3\x02\n" +
+	"\x0fIdentityRefusal\x12 \n" +
+	"\x1cIDENTITY_REFUSAL_UNSPECIFIED\x10\x00\x12%\n" +
+	"!IDENTITY_REFUSAL_UNKNOWN_CUSTOMER\x10\x01\x12\"\n" +
+	"\x1eIDENTITY_REFUSAL_SAME_CUSTOMER\x10\x02\x12\"\n" +
+	"\x1eIDENTITY_REFUSAL_NOT_A_PROFILE\x10\x03\x12%\n" +
+	"!IDENTITY_REFUSAL_NOTHING_TO_SPLIT\x10\x04\x12\x1e\n" +
+	"\x1aIDENTITY_REFUSAL_TOO_LARGE\x10\x05\x12\x1a\n" +
+	"\x16IDENTITY_REFUSAL_RULES\x10\x06\x12\x1c\n" +
+	"\x18IDENTITY_REFUSAL_INVALID\x10\aBJZHgithub.com/parleyhq/parley/proto/gen/parley/interaction/v1;interactionv1b\x06proto3"
 
 var (
 	file_parley_interaction_v1_ingress_proto_rawDescOnce sync.Once
@@ -301,25 +937,45 @@ func file_parley_interaction_v1_ingress_proto_rawDescGZIP() []byte {
 	return file_parley_interaction_v1_ingress_proto_rawDescData
 }
 
-var file_parley_interaction_v1_ingress_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_parley_interaction_v1_ingress_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_parley_interaction_v1_ingress_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_parley_interaction_v1_ingress_proto_goTypes = []any{
-	(*IngressBatch)(nil),          // 0: parley.interaction.v1.IngressBatch
-	(*QuarantinedBody)(nil),       // 1: parley.interaction.v1.QuarantinedBody
-	(*IngressReply)(nil),          // 2: parley.interaction.v1.IngressReply
-	(*v1.Event)(nil),              // 3: parley.event.v1.Event
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
-	(*RecordResult)(nil),          // 5: parley.interaction.v1.RecordResult
+	(IdentityRefusal)(0),                        // 0: parley.interaction.v1.IdentityRefusal
+	(*IngressBatch)(nil),                        // 1: parley.interaction.v1.IngressBatch
+	(*IdentityCommand)(nil),                     // 2: parley.interaction.v1.IdentityCommand
+	(*IdentityResult)(nil),                      // 3: parley.interaction.v1.IdentityResult
+	(*QuarantinedBody)(nil),                     // 4: parley.interaction.v1.QuarantinedBody
+	(*IngressReply)(nil),                        // 5: parley.interaction.v1.IngressReply
+	(*IdentityCommand_MergeCustomers)(nil),      // 6: parley.interaction.v1.IdentityCommand.MergeCustomers
+	(*IdentityCommand_SplitCustomer)(nil),       // 7: parley.interaction.v1.IdentityCommand.SplitCustomer
+	(*IdentityCommand_LinkProfiles)(nil),        // 8: parley.interaction.v1.IdentityCommand.LinkProfiles
+	(*IdentityCommand_ChangeIdentityRules)(nil), // 9: parley.interaction.v1.IdentityCommand.ChangeIdentityRules
+	(*v1.Event)(nil),                            // 10: parley.event.v1.Event
+	(*v1.Actor)(nil),                            // 11: parley.event.v1.Actor
+	(*timestamppb.Timestamp)(nil),               // 12: google.protobuf.Timestamp
+	(*RecordResult)(nil),                        // 13: parley.interaction.v1.RecordResult
+	(*v1.IdentityRules)(nil),                    // 14: parley.event.v1.IdentityRules
 }
 var file_parley_interaction_v1_ingress_proto_depIdxs = []int32{
-	3, // 0: parley.interaction.v1.IngressBatch.events:type_name -> parley.event.v1.Event
-	1, // 1: parley.interaction.v1.IngressBatch.quarantined:type_name -> parley.interaction.v1.QuarantinedBody
-	4, // 2: parley.interaction.v1.QuarantinedBody.received_time:type_name -> google.protobuf.Timestamp
-	5, // 3: parley.interaction.v1.IngressReply.results:type_name -> parley.interaction.v1.RecordResult
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	10, // 0: parley.interaction.v1.IngressBatch.events:type_name -> parley.event.v1.Event
+	4,  // 1: parley.interaction.v1.IngressBatch.quarantined:type_name -> parley.interaction.v1.QuarantinedBody
+	2,  // 2: parley.interaction.v1.IngressBatch.command:type_name -> parley.interaction.v1.IdentityCommand
+	11, // 3: parley.interaction.v1.IdentityCommand.actor:type_name -> parley.event.v1.Actor
+	12, // 4: parley.interaction.v1.IdentityCommand.time:type_name -> google.protobuf.Timestamp
+	6,  // 5: parley.interaction.v1.IdentityCommand.merge:type_name -> parley.interaction.v1.IdentityCommand.MergeCustomers
+	7,  // 6: parley.interaction.v1.IdentityCommand.split:type_name -> parley.interaction.v1.IdentityCommand.SplitCustomer
+	8,  // 7: parley.interaction.v1.IdentityCommand.link:type_name -> parley.interaction.v1.IdentityCommand.LinkProfiles
+	9,  // 8: parley.interaction.v1.IdentityCommand.change_rules:type_name -> parley.interaction.v1.IdentityCommand.ChangeIdentityRules
+	0,  // 9: parley.interaction.v1.IdentityResult.refusal:type_name -> parley.interaction.v1.IdentityRefusal
+	12, // 10: parley.interaction.v1.QuarantinedBody.received_time:type_name -> google.protobuf.Timestamp
+	13, // 11: parley.interaction.v1.IngressReply.results:type_name -> parley.interaction.v1.RecordResult
+	3,  // 12: parley.interaction.v1.IngressReply.command:type_name -> parley.interaction.v1.IdentityResult
+	14, // 13: parley.interaction.v1.IdentityCommand.ChangeIdentityRules.rules:type_name -> parley.event.v1.IdentityRules
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_parley_interaction_v1_ingress_proto_init() }
@@ -328,18 +984,25 @@ func file_parley_interaction_v1_ingress_proto_init() {
 		return
 	}
 	file_parley_interaction_v1_interaction_service_proto_init()
+	file_parley_interaction_v1_ingress_proto_msgTypes[1].OneofWrappers = []any{
+		(*IdentityCommand_Merge)(nil),
+		(*IdentityCommand_Split)(nil),
+		(*IdentityCommand_Link)(nil),
+		(*IdentityCommand_ChangeRules)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_interaction_v1_ingress_proto_rawDesc), len(file_parley_interaction_v1_ingress_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   3,
+			NumEnums:      1,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_parley_interaction_v1_ingress_proto_goTypes,
 		DependencyIndexes: file_parley_interaction_v1_ingress_proto_depIdxs,
+		EnumInfos:         file_parley_interaction_v1_ingress_proto_enumTypes,
 		MessageInfos:      file_parley_interaction_v1_ingress_proto_msgTypes,
 	}.Build()
 	File_parley_interaction_v1_ingress_proto = out.File

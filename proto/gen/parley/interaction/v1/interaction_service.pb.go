@@ -530,7 +530,7 @@ var File_parley_interaction_v1_interaction_service_proto protoreflect.FileDescri
 
 const file_parley_interaction_v1_interaction_service_proto_rawDesc = "" +
 	"\n" +
-	"/parley/interaction/v1/interaction_service.proto\x12\x15parley.interaction.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/event.proto\x1a\x1dparley/event/v1/payload.proto\"\xa2\x05\n" +
+	"/parley/interaction/v1/interaction_service.proto\x12\x15parley.interaction.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/event.proto\x1a parley/event/v1/identifier.proto\x1a\x1dparley/event/v1/payload.proto\"\xa2\x05\n" +
 	"\vInteraction\x12%\n" +
 	"\tsource_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\bsourceId\x12?\n" +
 	"\roccurred_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\foccurredTime\x127\n" +
