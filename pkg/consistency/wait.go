@@ -65,10 +65,23 @@ func (w *Waiter) Wait(ctx context.Context, consistencyToken string) error {
 	if t.Position > head {
 		return invalid("consistency_token is ahead of this log: it belongs to another one", nil)
 	}
+	return w.waitFor(ctx, t.Position)
+}
+
+// WaitHead returns once the model contains all that the log has now.
+func (w *Waiter) WaitHead(ctx context.Context) error {
+	head, err := w.Log.Head(ctx)
+	if err != nil {
+		return rpcerr.FromError(fmt.Errorf("wait for the log's head: %w", err))
+	}
+	return w.waitFor(ctx, head)
+}
+
+func (w *Waiter) waitFor(ctx context.Context, position eventstore.Position) error {
 	ctx, cancel := context.WithTimeout(ctx, w.patience(ctx))
 	defer cancel()
-	if err := w.Model.WaitFor(ctx, t.Position); err != nil {
-		return w.failed(t.Position, err)
+	if err := w.Model.WaitFor(ctx, position); err != nil {
+		return w.failed(position, err)
 	}
 	return nil
 }

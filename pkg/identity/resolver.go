@@ -109,6 +109,10 @@ func (r *Resolver) of(tenant string) *ruleSet {
 // Rules of a tenant. They stay as they are.
 func (r *Resolver) Rules(tenant string) *Rules { return &r.of(tenant).Rules }
 
+// Defaults are the rules of every tenant without rules of its own. They stay as
+// they are.
+func (r *Resolver) Defaults() *Rules { return &r.common.Rules }
+
 // SetRules gives a tenant rules of its own.
 func (r *Resolver) SetRules(tenant string, rules Rules) error {
 	set, err := newRuleSet(rules)

@@ -111,6 +111,7 @@ func combineIdentifiers(into, from []*customerv1.CustomerIdentifier) []*customer
 		return &customerv1.CustomerIdentifier{
 			Kind: id.GetKind(), Value: id.GetValue(), Strength: id.GetStrength(), ProfileId: id.GetProfileId(),
 			FirstSeenTime: copyTime(id.GetFirstSeenTime()), LastSeenTime: copyTime(id.GetLastSeenTime()), EventCount: id.GetEventCount(),
+			Assurance: id.GetAssurance(),
 		}
 	})
 	slices.SortFunc(from, compareIdentifiers)
@@ -123,6 +124,7 @@ func joinIdentifiers(a, b *customerv1.CustomerIdentifier) *customerv1.CustomerId
 	a.FirstSeenTime = mergeEarliest(a.GetFirstSeenTime(), b.GetFirstSeenTime())
 	a.LastSeenTime = mergeLatest(a.GetLastSeenTime(), b.GetLastSeenTime())
 	a.EventCount += b.GetEventCount()
+	a.Assurance = min(a.GetAssurance(), b.GetAssurance())
 	return a
 }
 

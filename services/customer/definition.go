@@ -18,11 +18,12 @@ const Name = "customer"
 
 // Version of what the projection stores: raised with every change of the fold,
 // of a collection or of an index.
-const Version = 1
+const Version = 2
 
 const (
 	customers = "customers"
 	timeline  = "timeline"
+	facts     = "identity_facts"
 
 	// byText finds customers by a part of a name, an address, a number or an order's id.
 	byText = "text"
@@ -31,6 +32,9 @@ const (
 	// byTime is the order of the timeline: of one profile by time, sequence
 	// and event id.
 	byTime = "profile_time"
+	// byPosition is the order of the identity facts: of one profile as they
+	// stand in the log.
+	byPosition = "profile_position"
 )
 
 // Definition is the projection: the customer 360 by customer, the timeline by
@@ -73,6 +77,17 @@ func Definition() projection.Customers[*customerv1.Customer] {
 				}},
 			},
 			Fold: timelineRow,
+		}, {
+			Collection: view.Collection{
+				Name:      facts,
+				New:       func() proto.Message { return &customerv1.IdentityFact{} },
+				Clustered: true,
+				Indexes: []view.Index{{
+					Name: byPosition, Kind: view.Ordered, Extract: factTuple,
+					Columns: []view.ColumnType{view.ColumnString, view.ColumnInt64, view.ColumnString},
+				}},
+			},
+			Fold: factRows,
 		}},
 	}
 }

@@ -144,6 +144,10 @@ func addIdentifiers(doc *customerv1.Customer, ev *eventv1.Event, at instant) {
 		known.ProfileId = max(known.GetProfileId(), id.GetProfileId())
 		known.FirstSeenTime = earliest(known.GetFirstSeenTime(), at)
 		known.LastSeenTime = latest(known.GetLastSeenTime(), at)
+		if known.GetEventCount() == 0 || id.GetAssurance() < known.GetAssurance() {
+			// The best that any source said of it.
+			known.Assurance = id.GetAssurance()
+		}
 		known.EventCount++
 		if len(doc.GetIdentifiers()) > maxIdentifiers {
 			doc.Identifiers = capIdentifiers(doc.GetIdentifiers())

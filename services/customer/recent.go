@@ -80,7 +80,23 @@ func summarise(rec *eventv1.RecordedEvent, at instant) *customerv1.InteractionSu
 	s.Position = rec.GetPosition()
 	s.OrderId = orderID(ev)
 	s.Backfill = ev.GetBackfill()
+	if mail := ev.GetPayload().GetEmailReceived(); mail != nil {
+		s.ReplyAddress = replyAddress(mail)
+		s.Authentication = mail.GetAuthentication()
+	}
 	return s
+}
+
+// replyAddress is where the sender of a mail wants answers to go.
+func replyAddress(mail *eventv1.EmailReceived) string {
+	for _, list := range [...][]*eventv1.EmailAddress{mail.GetReplyTo(), mail.GetFrom()} {
+		for _, a := range list {
+			if a.GetAddress() != "" {
+				return a.GetAddress()
+			}
+		}
+	}
+	return ""
 }
 
 // orderID is the id of the order that the event is about, where it is about one.

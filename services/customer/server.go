@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
@@ -46,6 +47,14 @@ type Deps struct {
 	Engine *Engine
 	// Resolver has the rules and the secret that the recorder has.
 	Resolver *identity.Resolver
+	// Recorder carries out what people decide about who is who. Nil: such calls
+	// are refused.
+	Recorder Recorder
+	// NewID gives the ids of commands without one of the caller's. Defaults to
+	// uuid.NewV7.
+	NewID func() (uuid.UUID, error)
+	// Now defaults to time.Now.
+	Now func() time.Time
 	// Stopping is closed when the server begins to stop: watches end then. Nil
 	// for never.
 	Stopping <-chan struct{}
@@ -60,6 +69,12 @@ const defaultPoll = 10 * time.Second
 func NewServer(deps Deps) (*Server, error) {
 	if deps.Log == nil || deps.Engine == nil || deps.Resolver == nil {
 		return nil, errors.New("customer server: Log, Engine and Resolver are required")
+	}
+	if deps.NewID == nil {
+		deps.NewID = uuid.NewV7
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
 	}
 	if deps.PollInterval <= 0 {
 		deps.PollInterval = defaultPoll

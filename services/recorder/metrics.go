@@ -25,6 +25,7 @@ type metrics struct {
 	batch       prometheus.Histogram
 	append      prometheus.Histogram
 	lag         prometheus.Gauge
+	active      prometheus.Gauge
 	position    prometheus.Gauge
 }
 
@@ -52,10 +53,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		batch:       histogram("commit_records", "Records in one commit.", prometheus.ExponentialBuckets(1, 4, 7)),
 		append:      histogram("append_seconds", "Time that one commit takes in the event store.", prometheus.ExponentialBuckets(0.0005, 2, 14)),
 		lag:         gauge("ingress_lag_seconds", "Age of the oldest message of the last batch when all of it was recorded."),
+		active:      gauge("active", "1 while this recorder records, 0 while it stands by or does not run."),
 		position:    gauge("index_position", "Position of the log up to which the index has come."),
 	}
 	m.all = []prometheus.Collector{
-		m.events, m.quarantined, m.identity, m.commands, m.identifiers, m.conflicts, m.failures, m.unreadable, m.batch, m.append, m.lag, m.position,
+		m.events, m.quarantined, m.identity, m.commands, m.identifiers, m.conflicts, m.failures, m.unreadable, m.batch, m.append, m.lag, m.active, m.position,
 	}
 	return m
 }

@@ -35,7 +35,7 @@ type Recorder struct {
 	stampedBy int
 
 	mu      sync.Mutex
-	failure error // why it is not recording now; nil while it is
+	failure error // why it is not recording now; nil while it is, or while another one does
 	health  indexHealth
 
 	// beforeCommit stands between an append and the index's commit, for tests
@@ -53,12 +53,21 @@ type Bus interface {
 	Healthy() error
 }
 
+// Lease is the right to record. *bus.Lease is one.
+type Lease interface {
+	// Acquire waits until it is held, or ctx ends.
+	Acquire(ctx context.Context) (*bus.Held, error)
+}
+
 // Deps is what a recorder stands on. Nothing of it is closed by the recorder.
 type Deps struct {
 	// Log is the event store. Required.
 	Log eventstore.Store
 	// Bus is where interactions come from. Required.
 	Bus Bus
+	// Lease is held by the one of several recorders that records; the others
+	// stand by. Defaults to none: there is only one.
+	Lease Lease
 	// Codec makes records. Required.
 	Codec *event.Codec
 	// Validator checks events. Defaults to a new one.
@@ -128,8 +137,10 @@ func New(deps Deps) (*Recorder, error) {
 }
 
 // Run brings the index up to the log and then records until ctx ends; the
-// batch in hand is completed. It returns nil then, bus.ErrTakenOver where
-// another recorder has begun, and otherwise only where it cannot begin. One Run at a time.
+// batch in hand is completed. It returns nil then, and otherwise only where it
+// cannot begin, or, without a lease, with bus.ErrTakenOver where another recorder has begun.
+// With one it records while it holds it, and stands by while another one does:
+// it follows the log then. One Run at a time.
 func (r *Recorder) Run(ctx context.Context) (err error) {
 	r.setFailure(errStarting)
 	defer func() { r.setFailure(errors.Join(errStopped, err)) }()
@@ -155,6 +166,11 @@ func (r *Recorder) Run(ctx context.Context) (err error) {
 		return nil
 	}
 	r.setFailure(nil)
+	if r.deps.Lease != nil {
+		return r.takeTurns(ctx)
+	}
+	r.metrics.active.Set(1)
+	defer r.metrics.active.Set(0)
 	if err := r.deps.Bus.Consume(ctx, r.deps.Consume, r.handle); err != nil {
 		return fmt.Errorf("record: %w", err)
 	}

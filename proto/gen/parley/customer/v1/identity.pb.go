@@ -98,7 +98,9 @@ type MergeCustomersRequest struct {
 	// Why, for those who look at it later.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// A UUID of the caller's: the same request again then does nothing. Empty: a retry is a request of its own.
-	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Who decides; absent: whoever the credential is.
+	Actor         *v1.Actor `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,6 +161,13 @@ func (x *MergeCustomersRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *MergeCustomersRequest) GetActor() *v1.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
 }
 
 // MergeCustomersResponse is the answer of MergeCustomers.
@@ -248,7 +257,9 @@ type SplitCustomerRequest struct {
 	// Why, for those who look at it later.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// A UUID of the caller's: the same request again then does nothing. Empty: a retry is a request of its own.
-	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Who decides; absent: whoever the credential is.
+	Actor         *v1.Actor `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -316,6 +327,13 @@ func (x *SplitCustomerRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *SplitCustomerRequest) GetActor() *v1.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
 }
 
 // SplitCustomerResponse is the answer of SplitCustomer.
@@ -1119,7 +1137,9 @@ type UpdateIdentityRulesRequest struct {
 	// The event_id that GetIdentityRules gave; the update fails where the rules are others by now.
 	FollowsEventId string `protobuf:"bytes,2,opt,name=follows_event_id,json=followsEventId,proto3" json:"follows_event_id,omitempty"`
 	// Why.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who decides; absent: whoever the credential is.
+	Actor         *v1.Actor `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1173,6 +1193,13 @@ func (x *UpdateIdentityRulesRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *UpdateIdentityRulesRequest) GetActor() *v1.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
 }
 
 // UpdateIdentityRulesResponse is the answer of UpdateIdentityRules.
@@ -1230,11 +1257,134 @@ func (x *UpdateIdentityRulesResponse) GetConsistencyToken() string {
 	return ""
 }
 
+// IdentityFact is how the read model keeps an identity event: a row for each
+// profile that it is about.
+type IdentityFact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The profile; `rules` for the tenant's rules.
+	ProfileId string `protobuf:"bytes,1,opt,name=profile_id,json=profileId,proto3" json:"profile_id,omitempty"`
+	// Where the event stands in the log.
+	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	// What it says.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*IdentityFact_Link
+	//	*IdentityFact_Decision
+	//	*IdentityFact_Rules
+	Kind          isIdentityFact_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityFact) Reset() {
+	*x = IdentityFact{}
+	mi := &file_parley_customer_v1_identity_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityFact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityFact) ProtoMessage() {}
+
+func (x *IdentityFact) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_customer_v1_identity_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityFact.ProtoReflect.Descriptor instead.
+func (*IdentityFact) Descriptor() ([]byte, []int) {
+	return file_parley_customer_v1_identity_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *IdentityFact) GetProfileId() string {
+	if x != nil {
+		return x.ProfileId
+	}
+	return ""
+}
+
+func (x *IdentityFact) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *IdentityFact) GetKind() isIdentityFact_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *IdentityFact) GetLink() *ExplainedLink {
+	if x != nil {
+		if x, ok := x.Kind.(*IdentityFact_Link); ok {
+			return x.Link
+		}
+	}
+	return nil
+}
+
+func (x *IdentityFact) GetDecision() *IdentityDecision {
+	if x != nil {
+		if x, ok := x.Kind.(*IdentityFact_Decision); ok {
+			return x.Decision
+		}
+	}
+	return nil
+}
+
+func (x *IdentityFact) GetRules() *GetIdentityRulesResponse {
+	if x != nil {
+		if x, ok := x.Kind.(*IdentityFact_Rules); ok {
+			return x.Rules
+		}
+	}
+	return nil
+}
+
+type isIdentityFact_Kind interface {
+	isIdentityFact_Kind()
+}
+
+type IdentityFact_Link struct {
+	// A link made or refused.
+	Link *ExplainedLink `protobuf:"bytes,3,opt,name=link,proto3,oneof"`
+}
+
+type IdentityFact_Decision struct {
+	// A merge, a split, or that an identifier is shared.
+	Decision *IdentityDecision `protobuf:"bytes,4,opt,name=decision,proto3,oneof"`
+}
+
+type IdentityFact_Rules struct {
+	// The rules from here on.
+	Rules *GetIdentityRulesResponse `protobuf:"bytes,5,opt,name=rules,proto3,oneof"`
+}
+
+func (*IdentityFact_Link) isIdentityFact_Kind() {}
+
+func (*IdentityFact_Decision) isIdentityFact_Kind() {}
+
+func (*IdentityFact_Rules) isIdentityFact_Kind() {}
+
 var File_parley_customer_v1_identity_proto protoreflect.FileDescriptor
 
 const file_parley_customer_v1_identity_proto_rawDesc = "" +
 	"\n" +
-	"!parley/customer/v1/identity.proto\x12\x12parley.customer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/event.proto\x1a parley/event/v1/identifier.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/options/v1/options.proto\"\xca\x01\n" +
+	"!parley/customer/v1/identity.proto\x12\x12parley.customer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/event.proto\x1a parley/event/v1/identifier.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/options/v1/options.proto\"\xf8\x01\n" +
 	"\x15MergeCustomersRequest\x12*\n" +
 	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
 	"customerId\x125\n" +
@@ -1242,13 +1392,14 @@ const file_parley_customer_v1_identity_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06reason\x12*\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\xb3\x01\n" +
+	"request_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x12,\n" +
+	"\x05actor\x18\x05 \x01(\v2\x16.parley.event.v1.ActorR\x05actor\"\xb3\x01\n" +
 	"\x16MergeCustomersResponse\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\tR\n" +
 	"customerId\x120\n" +
 	"\x14absorbed_customer_id\x18\x02 \x01(\tR\x12absorbedCustomerId\x12\x19\n" +
 	"\bevent_id\x18\x03 \x01(\tR\aeventId\x12+\n" +
-	"\x11consistency_token\x18\x04 \x01(\tR\x10consistencyToken\"\x82\x02\n" +
+	"\x11consistency_token\x18\x04 \x01(\tR\x10consistencyToken\"\xb0\x02\n" +
 	"\x14SplitCustomerRequest\x12*\n" +
 	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
 	"customerId\x122\n" +
@@ -1258,7 +1409,8 @@ const file_parley_customer_v1_identity_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06reason\x12*\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\xa8\x01\n" +
+	"request_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x12,\n" +
+	"\x05actor\x18\x06 \x01(\v2\x16.parley.event.v1.ActorR\x05actor\"\xa8\x01\n" +
 	"\x15SplitCustomerResponse\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\tR\n" +
 	"customerId\x12&\n" +
@@ -1329,15 +1481,24 @@ const file_parley_customer_v1_identity_proto_rawDesc = "" +
 	"\x05rules\x18\x01 \x01(\v2\x1e.parley.event.v1.IdentityRulesR\x05rules\x12\x19\n" +
 	"\bevent_id\x18\x02 \x01(\tR\aeventId\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12,\n" +
-	"\x05actor\x18\x04 \x01(\v2\x16.parley.event.v1.ActorR\x05actor\"\xb1\x01\n" +
+	"\x05actor\x18\x04 \x01(\v2\x16.parley.event.v1.ActorR\x05actor\"\xdf\x01\n" +
 	"\x1aUpdateIdentityRulesRequest\x12<\n" +
 	"\x05rules\x18\x01 \x01(\v2\x1e.parley.event.v1.IdentityRulesB\x06\xbaH\x03\xc8\x01\x01R\x05rules\x121\n" +
 	"\x10follows_event_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0efollowsEventId\x12\"\n" +
 	"\x06reason\x18\x03 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06reason\"e\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06reason\x12,\n" +
+	"\x05actor\x18\x04 \x01(\v2\x16.parley.event.v1.ActorR\x05actor\"e\n" +
 	"\x1bUpdateIdentityRulesResponse\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12+\n" +
-	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken*\xa2\x01\n" +
+	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\"\x94\x02\n" +
+	"\fIdentityFact\x12\x1d\n" +
+	"\n" +
+	"profile_id\x18\x01 \x01(\tR\tprofileId\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\x127\n" +
+	"\x04link\x18\x03 \x01(\v2!.parley.customer.v1.ExplainedLinkH\x00R\x04link\x12B\n" +
+	"\bdecision\x18\x04 \x01(\v2$.parley.customer.v1.IdentityDecisionH\x00R\bdecision\x12D\n" +
+	"\x05rules\x18\x05 \x01(\v2,.parley.customer.v1.GetIdentityRulesResponseH\x00R\x05rulesB\x06\n" +
+	"\x04kind*\xa2\x01\n" +
 	"\x0eIdentityAction\x12\x1f\n" +
 	"\x1bIDENTITY_ACTION_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16IDENTITY_ACTION_MERGED\x10\x01\x12\x19\n" +
@@ -1358,7 +1519,7 @@ func file_parley_customer_v1_identity_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_customer_v1_identity_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_parley_customer_v1_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_parley_customer_v1_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_parley_customer_v1_identity_proto_goTypes = []any{
 	(IdentityAction)(0),                 // 0: parley.customer.v1.IdentityAction
 	(*MergeCustomersRequest)(nil),       // 1: parley.customer.v1.MergeCustomersRequest
@@ -1375,39 +1536,46 @@ var file_parley_customer_v1_identity_proto_goTypes = []any{
 	(*GetIdentityRulesResponse)(nil),    // 12: parley.customer.v1.GetIdentityRulesResponse
 	(*UpdateIdentityRulesRequest)(nil),  // 13: parley.customer.v1.UpdateIdentityRulesRequest
 	(*UpdateIdentityRulesResponse)(nil), // 14: parley.customer.v1.UpdateIdentityRulesResponse
-	(v1.IdentifierStrength)(0),          // 15: parley.event.v1.IdentifierStrength
-	(*timestamppb.Timestamp)(nil),       // 16: google.protobuf.Timestamp
-	(v1.LinkRule)(0),                    // 17: parley.event.v1.LinkRule
-	(v1.LinkRefusal)(0),                 // 18: parley.event.v1.LinkRefusal
-	(v1.GroupingRule)(0),                // 19: parley.event.v1.GroupingRule
-	(*v1.Actor)(nil),                    // 20: parley.event.v1.Actor
-	(*v1.IdentityRules)(nil),            // 21: parley.event.v1.IdentityRules
+	(*IdentityFact)(nil),                // 15: parley.customer.v1.IdentityFact
+	(*v1.Actor)(nil),                    // 16: parley.event.v1.Actor
+	(v1.IdentifierStrength)(0),          // 17: parley.event.v1.IdentifierStrength
+	(*timestamppb.Timestamp)(nil),       // 18: google.protobuf.Timestamp
+	(v1.LinkRule)(0),                    // 19: parley.event.v1.LinkRule
+	(v1.LinkRefusal)(0),                 // 20: parley.event.v1.LinkRefusal
+	(v1.GroupingRule)(0),                // 21: parley.event.v1.GroupingRule
+	(*v1.IdentityRules)(nil),            // 22: parley.event.v1.IdentityRules
 }
 var file_parley_customer_v1_identity_proto_depIdxs = []int32{
-	7,  // 0: parley.customer.v1.ExplainIdentityResponse.profiles:type_name -> parley.customer.v1.ExplainedProfile
-	8,  // 1: parley.customer.v1.ExplainIdentityResponse.links:type_name -> parley.customer.v1.ExplainedLink
-	9,  // 2: parley.customer.v1.ExplainIdentityResponse.decisions:type_name -> parley.customer.v1.IdentityDecision
-	10, // 3: parley.customer.v1.ExplainIdentityResponse.claims:type_name -> parley.customer.v1.CustomerClaim
-	15, // 4: parley.customer.v1.ExplainedProfile.strength:type_name -> parley.event.v1.IdentifierStrength
-	16, // 5: parley.customer.v1.ExplainedProfile.first_seen_time:type_name -> google.protobuf.Timestamp
-	16, // 6: parley.customer.v1.ExplainedProfile.last_seen_time:type_name -> google.protobuf.Timestamp
-	17, // 7: parley.customer.v1.ExplainedLink.rule:type_name -> parley.event.v1.LinkRule
-	18, // 8: parley.customer.v1.ExplainedLink.refusal:type_name -> parley.event.v1.LinkRefusal
-	16, // 9: parley.customer.v1.ExplainedLink.evidence_time:type_name -> google.protobuf.Timestamp
-	0,  // 10: parley.customer.v1.IdentityDecision.action:type_name -> parley.customer.v1.IdentityAction
-	19, // 11: parley.customer.v1.IdentityDecision.rule:type_name -> parley.event.v1.GroupingRule
-	20, // 12: parley.customer.v1.IdentityDecision.actor:type_name -> parley.event.v1.Actor
-	16, // 13: parley.customer.v1.IdentityDecision.time:type_name -> google.protobuf.Timestamp
-	16, // 14: parley.customer.v1.CustomerClaim.last_seen_time:type_name -> google.protobuf.Timestamp
-	21, // 15: parley.customer.v1.GetIdentityRulesResponse.rules:type_name -> parley.event.v1.IdentityRules
-	16, // 16: parley.customer.v1.GetIdentityRulesResponse.time:type_name -> google.protobuf.Timestamp
-	20, // 17: parley.customer.v1.GetIdentityRulesResponse.actor:type_name -> parley.event.v1.Actor
-	21, // 18: parley.customer.v1.UpdateIdentityRulesRequest.rules:type_name -> parley.event.v1.IdentityRules
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	16, // 0: parley.customer.v1.MergeCustomersRequest.actor:type_name -> parley.event.v1.Actor
+	16, // 1: parley.customer.v1.SplitCustomerRequest.actor:type_name -> parley.event.v1.Actor
+	7,  // 2: parley.customer.v1.ExplainIdentityResponse.profiles:type_name -> parley.customer.v1.ExplainedProfile
+	8,  // 3: parley.customer.v1.ExplainIdentityResponse.links:type_name -> parley.customer.v1.ExplainedLink
+	9,  // 4: parley.customer.v1.ExplainIdentityResponse.decisions:type_name -> parley.customer.v1.IdentityDecision
+	10, // 5: parley.customer.v1.ExplainIdentityResponse.claims:type_name -> parley.customer.v1.CustomerClaim
+	17, // 6: parley.customer.v1.ExplainedProfile.strength:type_name -> parley.event.v1.IdentifierStrength
+	18, // 7: parley.customer.v1.ExplainedProfile.first_seen_time:type_name -> google.protobuf.Timestamp
+	18, // 8: parley.customer.v1.ExplainedProfile.last_seen_time:type_name -> google.protobuf.Timestamp
+	19, // 9: parley.customer.v1.ExplainedLink.rule:type_name -> parley.event.v1.LinkRule
+	20, // 10: parley.customer.v1.ExplainedLink.refusal:type_name -> parley.event.v1.LinkRefusal
+	18, // 11: parley.customer.v1.ExplainedLink.evidence_time:type_name -> google.protobuf.Timestamp
+	0,  // 12: parley.customer.v1.IdentityDecision.action:type_name -> parley.customer.v1.IdentityAction
+	21, // 13: parley.customer.v1.IdentityDecision.rule:type_name -> parley.event.v1.GroupingRule
+	16, // 14: parley.customer.v1.IdentityDecision.actor:type_name -> parley.event.v1.Actor
+	18, // 15: parley.customer.v1.IdentityDecision.time:type_name -> google.protobuf.Timestamp
+	18, // 16: parley.customer.v1.CustomerClaim.last_seen_time:type_name -> google.protobuf.Timestamp
+	22, // 17: parley.customer.v1.GetIdentityRulesResponse.rules:type_name -> parley.event.v1.IdentityRules
+	18, // 18: parley.customer.v1.GetIdentityRulesResponse.time:type_name -> google.protobuf.Timestamp
+	16, // 19: parley.customer.v1.GetIdentityRulesResponse.actor:type_name -> parley.event.v1.Actor
+	22, // 20: parley.customer.v1.UpdateIdentityRulesRequest.rules:type_name -> parley.event.v1.IdentityRules
+	16, // 21: parley.customer.v1.UpdateIdentityRulesRequest.actor:type_name -> parley.event.v1.Actor
+	8,  // 22: parley.customer.v1.IdentityFact.link:type_name -> parley.customer.v1.ExplainedLink
+	9,  // 23: parley.customer.v1.IdentityFact.decision:type_name -> parley.customer.v1.IdentityDecision
+	12, // 24: parley.customer.v1.IdentityFact.rules:type_name -> parley.customer.v1.GetIdentityRulesResponse
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_parley_customer_v1_identity_proto_init() }
@@ -1415,13 +1583,18 @@ func file_parley_customer_v1_identity_proto_init() {
 	if File_parley_customer_v1_identity_proto != nil {
 		return
 	}
+	file_parley_customer_v1_identity_proto_msgTypes[14].OneofWrappers = []any{
+		(*IdentityFact_Link)(nil),
+		(*IdentityFact_Decision)(nil),
+		(*IdentityFact_Rules)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_customer_v1_identity_proto_rawDesc), len(file_parley_customer_v1_identity_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
