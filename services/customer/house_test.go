@@ -2,6 +2,7 @@ package customer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -26,6 +27,7 @@ import (
 	"github.com/parleyhq/parley/pkg/token"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
+	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
 	typev1 "github.com/parleyhq/parley/proto/gen/parley/type/v1"
 	"github.com/parleyhq/parley/services/customer"
 )
@@ -61,19 +63,18 @@ type house struct {
 
 func newHouse(t testing.TB) *house {
 	t.Helper()
-	rules := identity.DefaultRules()
 	h := &house{t: t, codec: event.NewCodec(), stopping: make(chan struct{}), memory: identity.NewMemory()}
-	h.graph = identity.NewGraph(func(string) *identity.Rules { return &rules }, h.memory)
 	var err error
-	h.resolver, err = identity.NewResolver(rules, secret)
+	h.resolver, err = identity.NewResolver(identity.DefaultRules(), secret)
 	require.NoError(t, err)
+	h.graph = identity.NewGraph(h.resolver.Rules, h.memory)
 	h.log = projectiontest.NewLog(t)
 	views := projectiontest.NewViews(t)
 	h.engine, err = projection.New(t.Context(), customer.Definition(), projection.Deps{Log: h.log, Codec: h.codec, Views: views})
 	require.NoError(t, err)
 	h.run()
 	h.server, err = customer.NewServer(customer.Deps{
-		Log: h.log, Engine: h.engine, Resolver: h.resolver, Stopping: h.stopping, PollInterval: time.Hour,
+		Log: h.log, Engine: h.engine, Resolver: h.resolver, Stopping: h.stopping, PollInterval: time.Hour, Recorder: h,
 	})
 	require.NoError(t, err)
 	h.serve()
@@ -160,7 +161,9 @@ type said struct {
 	when     time.Time
 	sequence uint64
 	ids      []string // kind, value, kind, value, …
-	payload  *eventv1.Payload
+	// assurance of all of them.
+	assurance eventv1.IdentifierAssurance
+	payload   *eventv1.Payload
 }
 
 func (h *house) event(s said) *eventv1.Event {
@@ -188,7 +191,7 @@ func (h *house) event(s said) *eventv1.Event {
 	}
 	event.SetOccurred(ev, s.when, opening.Add(time.Hour), false)
 	for i := 0; i+1 < len(s.ids); i += 2 {
-		ev.Identifiers = append(ev.Identifiers, &eventv1.Identifier{Kind: s.ids[i], Value: s.ids[i+1]})
+		ev.Identifiers = append(ev.Identifiers, &eventv1.Identifier{Kind: s.ids[i], Value: s.ids[i+1], Assurance: s.assurance})
 	}
 	return ev
 }
@@ -214,16 +217,67 @@ func (h *house) recordEvent(s said) (*eventv1.Event, string) {
 	decisions, err := h.graph.Decide(ev, uint64(head)+1, func(purpose string) string { return event.DerivedID(cause, purpose).String() })
 	require.NoError(h.t, err)
 	require.NoError(h.t, h.graph.Flush(h.memory))
-	for _, d := range decisions {
-		decided := &eventv1.Event{
-			Id: d.ID, Tenant: ev.GetTenant(), Source: "parley/recorder", Channel: "identity", ProfileId: d.ProfileID,
-			OccurredTime: ev.GetOccurredTime(), ReceivedTime: ev.GetReceivedTime(), TimeQuality: ev.GetTimeQuality(),
-			CausationId: ev.GetId(), Identifiers: d.Identifiers, Payload: d.Payload,
-		}
-		h.append(event.IdentityStream(ev.GetTenant()), decided)
-	}
+	h.appendDecisions(ev, decisions)
 	position := h.append(event.InteractionStream(ev.GetTenant(), ev.GetChannel(), ev.GetConversation()), ev)
 	return ev, token.NewConsistency(h.log.LogID(), position).String()
+}
+
+func (h *house) appendDecisions(cause *eventv1.Event, decisions []identity.Decision) (last eventstore.Position) {
+	h.t.Helper()
+	for _, d := range decisions {
+		decided := &eventv1.Event{
+			Id: d.ID, Tenant: cause.GetTenant(), Source: "parley/recorder", Channel: "identity", ProfileId: d.ProfileID,
+			OccurredTime: cause.GetOccurredTime(), ReceivedTime: cause.GetReceivedTime(), TimeQuality: cause.GetTimeQuality(),
+			CausationId: cause.GetId(), Identifiers: d.Identifiers, Payload: d.Payload, Actor: cause.GetActor(),
+		}
+		last = h.append(event.IdentityStream(cause.GetTenant()), decided)
+	}
+	return last
+}
+
+// PublishAndWait carries commands out as the recorder does.
+func (h *house) PublishAndWait(ctx context.Context, tenantName, _ string, batch *interactionv1.IngressBatch) (*interactionv1.IngressReply, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cmd := batch.GetCommand()
+	head, err := h.log.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id := uuid.MustParse(cmd.GetId())
+	cause := &eventv1.Event{
+		Id: cmd.GetId(), Tenant: tenantName, OccurredTime: cmd.GetTime(), ReceivedTime: cmd.GetTime(),
+		TimeQuality: eventv1.TimeQuality_TIME_QUALITY_AS_SAID, Actor: cmd.GetActor(),
+	}
+	c := identity.Command{
+		Tenant: tenantName, At: cause, Reason: cmd.GetReason(), Position: uint64(head) + 1,
+		Derive: func(purpose string) string { return event.DerivedID(id, purpose).String() },
+	}
+	var out identity.Outcome
+	switch k := cmd.GetKind().(type) {
+	case *interactionv1.IdentityCommand_Merge:
+		out, err = h.graph.Merge(c, k.Merge.GetCustomerId(), k.Merge.GetOtherCustomerId())
+	case *interactionv1.IdentityCommand_Split:
+		out, err = h.graph.Split(c, k.Split.GetCustomerId(), k.Split.GetProfileIds())
+	case *interactionv1.IdentityCommand_ChangeRules:
+		out, err = h.graph.ChangeRules(c, k.ChangeRules.GetRules(), nil, nil)
+	}
+	result := &interactionv1.IdentityResult{CustomerId: out.Customer, OtherCustomerId: out.Other, EventId: out.EventID}
+	if no, ok := errors.AsType[*identity.RefusedError](err); ok {
+		result.Reason = no.Reason
+		result.Refusal = map[identity.Refusal]interactionv1.IdentityRefusal{
+			identity.RefusedUnknown:        interactionv1.IdentityRefusal_IDENTITY_REFUSAL_UNKNOWN_CUSTOMER,
+			identity.RefusedSame:           interactionv1.IdentityRefusal_IDENTITY_REFUSAL_SAME_CUSTOMER,
+			identity.RefusedNotAProfile:    interactionv1.IdentityRefusal_IDENTITY_REFUSAL_NOT_A_PROFILE,
+			identity.RefusedNothingToSplit: interactionv1.IdentityRefusal_IDENTITY_REFUSAL_NOTHING_TO_SPLIT,
+			identity.RefusedTooLarge:       interactionv1.IdentityRefusal_IDENTITY_REFUSAL_TOO_LARGE,
+		}[no.Refusal]
+	} else if err != nil {
+		return nil, err
+	}
+	require.NoError(h.t, h.graph.Flush(h.memory))
+	last := h.appendDecisions(cause, out.Decisions)
+	return &interactionv1.IngressReply{LogId: h.log.LogID().String(), Position: uint64(last), Command: result}, nil
 }
 
 // split takes profiles out of a customer, as an operator does.

@@ -24,18 +24,23 @@ const followEvery = 200 * time.Millisecond
 // takeTurns records while the lease is held and stands by otherwise.
 func (r *Recorder) takeTurns(ctx context.Context) error {
 	for ctx.Err() == nil {
-		held, err := r.standBy(ctx)
-		if err == nil {
-			err = r.recordWhile(ctx, held)
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		if err != nil && !errors.Is(err, bus.ErrTakenOver) {
+		if err := r.takeTurn(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("record in turns: %w", err)
 		}
-		r.log.Warn("another recorder has taken over; standing by")
 	}
+	return nil
+}
+
+// takeTurn stands by and then records until another one does.
+func (r *Recorder) takeTurn(ctx context.Context) error {
+	held, err := r.standBy(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.recordWhile(ctx, held); !errors.Is(err, bus.ErrTakenOver) && ctx.Err() == nil {
+		return err
+	}
+	r.log.Info("another recorder has taken over, or this one stops")
 	return nil
 }
 
