@@ -170,6 +170,29 @@ func (g *Graph) Split(c Command, customer string, profiles []string) (Outcome, e
 	return Outcome{Customer: id, Other: fresh, EventID: event, Decisions: d.out}, nil
 }
 
+// KeepApart notes that two customers are two people, by a person's decision: as
+// Split would have, had they been one. It fails with a *RefusedError.
+func (g *Graph) KeepApart(c Command, a, b string) (Outcome, error) {
+	idA, ca, err := g.known(c.Tenant, a)
+	if err != nil {
+		return Outcome{}, err
+	}
+	idB, cb, err := g.known(c.Tenant, b)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if idA == idB {
+		return Outcome{}, refused(RefusedSame, "They are one customer, %s: split him.", idA)
+	}
+	d := g.decider(c)
+	event, err := d.emit("apart:"+idB, TypeCustomersSplit, idA, nil,
+		&eventv1.Payload{Kind: &eventv1.Payload_CustomersSplit{CustomersSplit: &eventv1.CustomersSplit{
+			CustomerId: idA, NewCustomerId: idB, MovedProfileIds: cb.Members, RemainingProfileIds: ca.Members,
+			Rule: eventv1.GroupingRule_GROUPING_RULE_DECIDED, Reason: c.Reason,
+		}}})
+	return Outcome{Customer: idA, Other: idB, EventID: event, Decisions: d.out}, err
+}
+
 // oldest of some profiles, which names a customer that they are.
 func (g *Graph) oldest(tenant string, profiles []string) (string, error) {
 	name, first := "", unseen

@@ -187,6 +187,25 @@ func TestBlockedValue(t *testing.T) {
 	w.requireReplayAgrees()
 }
 
+func TestKeepApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.record("user_id=7 anonymous_id=a")
+	w.record("email=ada@b.example")
+	c := w.command()
+	out, err := w.graph.KeepApart(c, w.profileID("anonymous_id=a"), w.profileID("email=ada@b.example"))
+	require.NoError(t, err)
+	w.append(c.At, out.Decisions)
+	require.Equal(t, []string{"anonymous_id=a user_id=7", "email=ada@b.example"}, w.customers())
+	require.Equal(t, "user_id=7 | email=ada@b.example DECIDED", w.record("user_id=7 email=ada@b.example"))
+	_, err = w.graph.KeepApart(w.command(), w.profileID("anonymous_id=a"), w.profileID("user_id=7"))
+	requireRefused(t, RefusedSame, err)
+	w.requireReplayAgrees()
+	_, err = w.merge("user_id=7", "email=ada@b.example")
+	require.NoError(t, err, "a later decision stands")
+	w.requireReplayAgrees()
+}
+
 func TestLinkOfAModel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

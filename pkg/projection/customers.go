@@ -39,6 +39,9 @@ type Customers[D proto.Message] struct {
 	Finish func(doc D, c Customer)
 	// Rows are collections with rows of single events.
 	Rows []RowFold
+	// Types are the event types that the folds look at; the others are passed over
+	// without being decoded. Merges and splits are taken in any case. Empty for all.
+	Types []string
 }
 
 // RowFold makes rows of single events. Rows are keyed by what the event says,
@@ -97,5 +100,23 @@ func (def *Customers[D]) collections() []view.Collection {
 	}
 	return all
 }
+
+// types are those that are decoded; nil for all.
+func (def *Customers[D]) types() map[string]bool {
+	if len(def.Types) == 0 {
+		return nil
+	}
+	types := map[string]bool{typeMerged: true, typeSplit: true}
+	for _, t := range def.Types {
+		types[t] = true
+	}
+	return types
+}
+
+// The types that say who belongs together.
+const (
+	typeMerged = "parley.customers.merged"
+	typeSplit  = "parley.customers.split"
+)
 
 func (def *Customers[D]) newMessage() proto.Message { return def.New() }

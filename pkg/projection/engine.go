@@ -52,7 +52,7 @@ func newEngine[D proto.Message](ctx context.Context, def *Customers[D], deps Dep
 		return nil, err
 	}
 	r := &runner{
-		name: def.Name, documents: def.Documents.Name, deps: deps, opts: opts, gen: gen,
+		name: def.Name, documents: def.Documents.Name, types: def.types(), deps: deps, opts: opts, gen: gen,
 		state: newFolder(def, gen, opts.Partitions),
 		log:   deps.Logger.With("projection", def.Name),
 	}

@@ -32,6 +32,7 @@ type chunk struct {
 // chunks before they are asked for.
 type readAhead struct {
 	name  string
+	types map[string]bool // nil for all
 	codec Decoder
 	log   eventstore.Store
 	sub   eventstore.Subscription
@@ -61,7 +62,7 @@ func (r *runner) startReading(ctx context.Context, after eventstore.Position) (*
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ra := &readAhead{
-		name: r.name, codec: r.deps.Codec, log: r.deps.Log, sub: sub,
+		name: r.name, types: r.types, codec: r.deps.Codec, log: r.deps.Log, sub: sub,
 		ordered: make(chan *chunk, r.opts.ReadAhead),
 		decode:  make(chan *chunk, r.opts.ReadAhead),
 		spare:   make(chan *chunk, r.opts.ReadAhead+2),
@@ -112,7 +113,7 @@ func (ra *readAhead) read(ctx context.Context) error {
 		c := ra.chunk()
 		c.position, c.caughtUp = batch.Position, batch.CaughtUp
 		for _, rec := range batch.Records {
-			if event.IsEvent(rec) {
+			if event.IsEvent(rec) && (ra.types == nil || ra.types[rec.Type]) {
 				c.records = append(c.records, rec)
 				c.bytes += len(rec.Data)
 			}

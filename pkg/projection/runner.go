@@ -32,6 +32,7 @@ type foldState interface {
 type runner struct {
 	name      string
 	documents string
+	types     map[string]bool // that are decoded; nil for all
 	deps      Deps
 	opts      Options
 	gen       view.Generation

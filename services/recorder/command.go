@@ -101,6 +101,8 @@ func (r *Recorder) decideCommand(x *index, c identity.Command, cmd *interactionv
 		return x.graph.Split(c, k.Split.GetCustomerId(), k.Split.GetProfileIds())
 	case *interactionv1.IdentityCommand_Link:
 		return x.graph.Link(c, k.Link.GetProfileId(), k.Link.GetOtherProfileId(), k.Link.GetProbability())
+	case *interactionv1.IdentityCommand_KeepApart_:
+		return x.graph.KeepApart(c, k.KeepApart.GetCustomerId(), k.KeepApart.GetOtherCustomerId())
 	case *interactionv1.IdentityCommand_ChangeRules:
 		return x.decideRules(c, k.ChangeRules)
 	default:

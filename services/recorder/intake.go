@@ -191,7 +191,7 @@ func (s *Intake) check(in *interactionv1.Interaction, prefix string) []rpcerr.Vi
 	if !ok {
 		violations = append(violations, rpcerr.Violation{Field: field("payload"), Rule: "known", Message: "is not known to this version"})
 	}
-	if identity.IsIdentityType(typ) {
+	if identity.IsReservedType(typ) {
 		violations = append(violations, rpcerr.Violation{Field: field("payload"), Rule: "reserved", Message: "who is who is decided by the recorder and by commands"})
 	}
 	if reservedChannels[in.GetChannel()] {

@@ -287,7 +287,7 @@ func checkType(ev *eventv1.Event) *rejection {
 	if ev.GetSchemaVersion() > version {
 		return &rejection{codeNewerSchema, fmt.Sprintf("schema version %d of %s is newer than this recorder knows, %d", ev.GetSchemaVersion(), typ, version)}
 	}
-	if identity.IsIdentityType(typ) {
+	if identity.IsReservedType(typ) {
 		return &rejection{codeReserved, "type: only the recorder and commands decide who is who"}
 	}
 	if reservedChannels[ev.GetChannel()] {

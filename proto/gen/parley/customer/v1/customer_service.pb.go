@@ -879,7 +879,7 @@ var File_parley_customer_v1_customer_service_proto protoreflect.FileDescriptor
 
 const file_parley_customer_v1_customer_service_proto_rawDesc = "" +
 	"\n" +
-	")parley/customer/v1/customer_service.proto\x12\x12parley.customer.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!parley/customer/v1/customer.proto\x1a!parley/customer/v1/identity.proto\x1a parley/event/v1/identifier.proto\"\xd7\x01\n" +
+	")parley/customer/v1/customer_service.proto\x12\x12parley.customer.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!parley/customer/v1/customer.proto\x1a!parley/customer/v1/identity.proto\x1a\x1eparley/customer/v1/match.proto\x1a parley/event/v1/identifier.proto\"\xd7\x01\n" +
 	"\x12GetCustomerRequest\x12*\n" +
 	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
 	"customerId\x127\n" +
@@ -945,7 +945,7 @@ const file_parley_customer_v1_customer_service_proto_rawDesc = "" +
 	"\x11consistency_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x10consistencyToken\"~\n" +
 	"\x15WatchCustomerResponse\x128\n" +
 	"\bcustomer\x18\x01 \x01(\v2\x1c.parley.customer.v1.CustomerR\bcustomer\x12+\n" +
-	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken2\xcd\t\n" +
+	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken2\xa7\f\n" +
 	"\x0fCustomerService\x12c\n" +
 	"\vGetCustomer\x12&.parley.customer.v1.GetCustomerRequest\x1a'.parley.customer.v1.GetCustomerResponse\"\x03\x90\x02\x01\x12u\n" +
 	"\x11BatchGetCustomers\x12,.parley.customer.v1.BatchGetCustomersRequest\x1a-.parley.customer.v1.BatchGetCustomersResponse\"\x03\x90\x02\x01\x12l\n" +
@@ -955,7 +955,10 @@ const file_parley_customer_v1_customer_service_proto_rawDesc = "" +
 	"\rWatchCustomer\x12(.parley.customer.v1.WatchCustomerRequest\x1a).parley.customer.v1.WatchCustomerResponse\"\x03\x90\x02\x010\x01\x12g\n" +
 	"\x0eMergeCustomers\x12).parley.customer.v1.MergeCustomersRequest\x1a*.parley.customer.v1.MergeCustomersResponse\x12d\n" +
 	"\rSplitCustomer\x12(.parley.customer.v1.SplitCustomerRequest\x1a).parley.customer.v1.SplitCustomerResponse\x12o\n" +
-	"\x0fExplainIdentity\x12*.parley.customer.v1.ExplainIdentityRequest\x1a+.parley.customer.v1.ExplainIdentityResponse\"\x03\x90\x02\x01\x12r\n" +
+	"\x0fExplainIdentity\x12*.parley.customer.v1.ExplainIdentityRequest\x1a+.parley.customer.v1.ExplainIdentityResponse\"\x03\x90\x02\x01\x12{\n" +
+	"\x13ListMergeCandidates\x12..parley.customer.v1.ListMergeCandidatesRequest\x1a/.parley.customer.v1.ListMergeCandidatesResponse\"\x03\x90\x02\x01\x12s\n" +
+	"\x12KeepCustomersApart\x12-.parley.customer.v1.KeepCustomersApartRequest\x1a..parley.customer.v1.KeepCustomersApartResponse\x12f\n" +
+	"\rFitMatchModel\x12(.parley.customer.v1.FitMatchModelRequest\x1a).parley.customer.v1.FitMatchModelResponse0\x01\x12r\n" +
 	"\x10GetIdentityRules\x12+.parley.customer.v1.GetIdentityRulesRequest\x1a,.parley.customer.v1.GetIdentityRulesResponse\"\x03\x90\x02\x01\x12v\n" +
 	"\x13UpdateIdentityRules\x12..parley.customer.v1.UpdateIdentityRulesRequest\x1a/.parley.customer.v1.UpdateIdentityRulesResponseBDZBgithub.com/parleyhq/parley/proto/gen/parley/customer/v1;customerv1b\x06proto3"
 
@@ -995,13 +998,19 @@ var file_parley_customer_v1_customer_service_proto_goTypes = []any{
 	(*MergeCustomersRequest)(nil),       // 19: parley.customer.v1.MergeCustomersRequest
 	(*SplitCustomerRequest)(nil),        // 20: parley.customer.v1.SplitCustomerRequest
 	(*ExplainIdentityRequest)(nil),      // 21: parley.customer.v1.ExplainIdentityRequest
-	(*GetIdentityRulesRequest)(nil),     // 22: parley.customer.v1.GetIdentityRulesRequest
-	(*UpdateIdentityRulesRequest)(nil),  // 23: parley.customer.v1.UpdateIdentityRulesRequest
-	(*MergeCustomersResponse)(nil),      // 24: parley.customer.v1.MergeCustomersResponse
-	(*SplitCustomerResponse)(nil),       // 25: parley.customer.v1.SplitCustomerResponse
-	(*ExplainIdentityResponse)(nil),     // 26: parley.customer.v1.ExplainIdentityResponse
-	(*GetIdentityRulesResponse)(nil),    // 27: parley.customer.v1.GetIdentityRulesResponse
-	(*UpdateIdentityRulesResponse)(nil), // 28: parley.customer.v1.UpdateIdentityRulesResponse
+	(*ListMergeCandidatesRequest)(nil),  // 22: parley.customer.v1.ListMergeCandidatesRequest
+	(*KeepCustomersApartRequest)(nil),   // 23: parley.customer.v1.KeepCustomersApartRequest
+	(*FitMatchModelRequest)(nil),        // 24: parley.customer.v1.FitMatchModelRequest
+	(*GetIdentityRulesRequest)(nil),     // 25: parley.customer.v1.GetIdentityRulesRequest
+	(*UpdateIdentityRulesRequest)(nil),  // 26: parley.customer.v1.UpdateIdentityRulesRequest
+	(*MergeCustomersResponse)(nil),      // 27: parley.customer.v1.MergeCustomersResponse
+	(*SplitCustomerResponse)(nil),       // 28: parley.customer.v1.SplitCustomerResponse
+	(*ExplainIdentityResponse)(nil),     // 29: parley.customer.v1.ExplainIdentityResponse
+	(*ListMergeCandidatesResponse)(nil), // 30: parley.customer.v1.ListMergeCandidatesResponse
+	(*KeepCustomersApartResponse)(nil),  // 31: parley.customer.v1.KeepCustomersApartResponse
+	(*FitMatchModelResponse)(nil),       // 32: parley.customer.v1.FitMatchModelResponse
+	(*GetIdentityRulesResponse)(nil),    // 33: parley.customer.v1.GetIdentityRulesResponse
+	(*UpdateIdentityRulesResponse)(nil), // 34: parley.customer.v1.UpdateIdentityRulesResponse
 }
 var file_parley_customer_v1_customer_service_proto_depIdxs = []int32{
 	13, // 0: parley.customer.v1.GetCustomerRequest.read_mask:type_name -> google.protobuf.FieldMask
@@ -1029,21 +1038,27 @@ var file_parley_customer_v1_customer_service_proto_depIdxs = []int32{
 	19, // 22: parley.customer.v1.CustomerService.MergeCustomers:input_type -> parley.customer.v1.MergeCustomersRequest
 	20, // 23: parley.customer.v1.CustomerService.SplitCustomer:input_type -> parley.customer.v1.SplitCustomerRequest
 	21, // 24: parley.customer.v1.CustomerService.ExplainIdentity:input_type -> parley.customer.v1.ExplainIdentityRequest
-	22, // 25: parley.customer.v1.CustomerService.GetIdentityRules:input_type -> parley.customer.v1.GetIdentityRulesRequest
-	23, // 26: parley.customer.v1.CustomerService.UpdateIdentityRules:input_type -> parley.customer.v1.UpdateIdentityRulesRequest
-	1,  // 27: parley.customer.v1.CustomerService.GetCustomer:output_type -> parley.customer.v1.GetCustomerResponse
-	3,  // 28: parley.customer.v1.CustomerService.BatchGetCustomers:output_type -> parley.customer.v1.BatchGetCustomersResponse
-	5,  // 29: parley.customer.v1.CustomerService.LookupCustomer:output_type -> parley.customer.v1.LookupCustomerResponse
-	8,  // 30: parley.customer.v1.CustomerService.SearchCustomers:output_type -> parley.customer.v1.SearchCustomersResponse
-	10, // 31: parley.customer.v1.CustomerService.ListTimeline:output_type -> parley.customer.v1.ListTimelineResponse
-	12, // 32: parley.customer.v1.CustomerService.WatchCustomer:output_type -> parley.customer.v1.WatchCustomerResponse
-	24, // 33: parley.customer.v1.CustomerService.MergeCustomers:output_type -> parley.customer.v1.MergeCustomersResponse
-	25, // 34: parley.customer.v1.CustomerService.SplitCustomer:output_type -> parley.customer.v1.SplitCustomerResponse
-	26, // 35: parley.customer.v1.CustomerService.ExplainIdentity:output_type -> parley.customer.v1.ExplainIdentityResponse
-	27, // 36: parley.customer.v1.CustomerService.GetIdentityRules:output_type -> parley.customer.v1.GetIdentityRulesResponse
-	28, // 37: parley.customer.v1.CustomerService.UpdateIdentityRules:output_type -> parley.customer.v1.UpdateIdentityRulesResponse
-	27, // [27:38] is the sub-list for method output_type
-	16, // [16:27] is the sub-list for method input_type
+	22, // 25: parley.customer.v1.CustomerService.ListMergeCandidates:input_type -> parley.customer.v1.ListMergeCandidatesRequest
+	23, // 26: parley.customer.v1.CustomerService.KeepCustomersApart:input_type -> parley.customer.v1.KeepCustomersApartRequest
+	24, // 27: parley.customer.v1.CustomerService.FitMatchModel:input_type -> parley.customer.v1.FitMatchModelRequest
+	25, // 28: parley.customer.v1.CustomerService.GetIdentityRules:input_type -> parley.customer.v1.GetIdentityRulesRequest
+	26, // 29: parley.customer.v1.CustomerService.UpdateIdentityRules:input_type -> parley.customer.v1.UpdateIdentityRulesRequest
+	1,  // 30: parley.customer.v1.CustomerService.GetCustomer:output_type -> parley.customer.v1.GetCustomerResponse
+	3,  // 31: parley.customer.v1.CustomerService.BatchGetCustomers:output_type -> parley.customer.v1.BatchGetCustomersResponse
+	5,  // 32: parley.customer.v1.CustomerService.LookupCustomer:output_type -> parley.customer.v1.LookupCustomerResponse
+	8,  // 33: parley.customer.v1.CustomerService.SearchCustomers:output_type -> parley.customer.v1.SearchCustomersResponse
+	10, // 34: parley.customer.v1.CustomerService.ListTimeline:output_type -> parley.customer.v1.ListTimelineResponse
+	12, // 35: parley.customer.v1.CustomerService.WatchCustomer:output_type -> parley.customer.v1.WatchCustomerResponse
+	27, // 36: parley.customer.v1.CustomerService.MergeCustomers:output_type -> parley.customer.v1.MergeCustomersResponse
+	28, // 37: parley.customer.v1.CustomerService.SplitCustomer:output_type -> parley.customer.v1.SplitCustomerResponse
+	29, // 38: parley.customer.v1.CustomerService.ExplainIdentity:output_type -> parley.customer.v1.ExplainIdentityResponse
+	30, // 39: parley.customer.v1.CustomerService.ListMergeCandidates:output_type -> parley.customer.v1.ListMergeCandidatesResponse
+	31, // 40: parley.customer.v1.CustomerService.KeepCustomersApart:output_type -> parley.customer.v1.KeepCustomersApartResponse
+	32, // 41: parley.customer.v1.CustomerService.FitMatchModel:output_type -> parley.customer.v1.FitMatchModelResponse
+	33, // 42: parley.customer.v1.CustomerService.GetIdentityRules:output_type -> parley.customer.v1.GetIdentityRulesResponse
+	34, // 43: parley.customer.v1.CustomerService.UpdateIdentityRules:output_type -> parley.customer.v1.UpdateIdentityRulesResponse
+	30, // [30:44] is the sub-list for method output_type
+	16, // [16:30] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -1056,6 +1071,7 @@ func file_parley_customer_v1_customer_service_proto_init() {
 	}
 	file_parley_customer_v1_customer_proto_init()
 	file_parley_customer_v1_identity_proto_init()
+	file_parley_customer_v1_match_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -28,6 +28,9 @@ const (
 	CustomerService_MergeCustomers_FullMethodName      = "/parley.customer.v1.CustomerService/MergeCustomers"
 	CustomerService_SplitCustomer_FullMethodName       = "/parley.customer.v1.CustomerService/SplitCustomer"
 	CustomerService_ExplainIdentity_FullMethodName     = "/parley.customer.v1.CustomerService/ExplainIdentity"
+	CustomerService_ListMergeCandidates_FullMethodName = "/parley.customer.v1.CustomerService/ListMergeCandidates"
+	CustomerService_KeepCustomersApart_FullMethodName  = "/parley.customer.v1.CustomerService/KeepCustomersApart"
+	CustomerService_FitMatchModel_FullMethodName       = "/parley.customer.v1.CustomerService/FitMatchModel"
 	CustomerService_GetIdentityRules_FullMethodName    = "/parley.customer.v1.CustomerService/GetIdentityRules"
 	CustomerService_UpdateIdentityRules_FullMethodName = "/parley.customer.v1.CustomerService/UpdateIdentityRules"
 )
@@ -83,6 +86,25 @@ type CustomerServiceClient interface {
 	//
 	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND).
 	ExplainIdentity(ctx context.Context, in *ExplainIdentityRequest, opts ...grpc.CallOption) (*ExplainIdentityResponse, error)
+	// ListMergeCandidates lists pairs of customers who may be one person, with
+	// what speaks for it. It only suggests; pairs that a person told apart are not
+	// among them.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND); FAILED_PRECONDITION (NO_MODEL):
+	// nothing was fitted yet; UNAVAILABLE (BEHIND): the search is still running.
+	ListMergeCandidates(ctx context.Context, in *ListMergeCandidatesRequest, opts ...grpc.CallOption) (*ListMergeCandidatesResponse, error)
+	// KeepCustomersApart says that two customers are two people, by a person's
+	// decision: no later link joins them, and they are not suggested again.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND); FAILED_PRECONDITION (SAME_CUSTOMER):
+	// they are one customer; SplitCustomer takes him apart.
+	KeepCustomersApart(ctx context.Context, in *KeepCustomersApartRequest, opts ...grpc.CallOption) (*KeepCustomersApartResponse, error)
+	// FitMatchModel learns from the tenant's customers who may be whom, searches for
+	// pairs, and tells how far it is. It goes on where the caller goes away.
+	//
+	// Errors: FAILED_PRECONDITION (NO_MODEL): there is too little to learn from;
+	// ABORTED (CHANGED_SINCE): another one is running.
+	FitMatchModel(ctx context.Context, in *FitMatchModelRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FitMatchModelResponse], error)
 	// GetIdentityRules returns the tenant's rules of who is who.
 	GetIdentityRules(ctx context.Context, in *GetIdentityRulesRequest, opts ...grpc.CallOption) (*GetIdentityRulesResponse, error)
 	// UpdateIdentityRules changes them for what is recorded from here on.
@@ -200,6 +222,45 @@ func (c *customerServiceClient) ExplainIdentity(ctx context.Context, in *Explain
 	return out, nil
 }
 
+func (c *customerServiceClient) ListMergeCandidates(ctx context.Context, in *ListMergeCandidatesRequest, opts ...grpc.CallOption) (*ListMergeCandidatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMergeCandidatesResponse)
+	err := c.cc.Invoke(ctx, CustomerService_ListMergeCandidates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *customerServiceClient) KeepCustomersApart(ctx context.Context, in *KeepCustomersApartRequest, opts ...grpc.CallOption) (*KeepCustomersApartResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeepCustomersApartResponse)
+	err := c.cc.Invoke(ctx, CustomerService_KeepCustomersApart_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *customerServiceClient) FitMatchModel(ctx context.Context, in *FitMatchModelRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FitMatchModelResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &CustomerService_ServiceDesc.Streams[1], CustomerService_FitMatchModel_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FitMatchModelRequest, FitMatchModelResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CustomerService_FitMatchModelClient = grpc.ServerStreamingClient[FitMatchModelResponse]
+
 func (c *customerServiceClient) GetIdentityRules(ctx context.Context, in *GetIdentityRulesRequest, opts ...grpc.CallOption) (*GetIdentityRulesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetIdentityRulesResponse)
@@ -271,6 +332,25 @@ type CustomerServiceServer interface {
 	//
 	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND).
 	ExplainIdentity(context.Context, *ExplainIdentityRequest) (*ExplainIdentityResponse, error)
+	// ListMergeCandidates lists pairs of customers who may be one person, with
+	// what speaks for it. It only suggests; pairs that a person told apart are not
+	// among them.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND); FAILED_PRECONDITION (NO_MODEL):
+	// nothing was fitted yet; UNAVAILABLE (BEHIND): the search is still running.
+	ListMergeCandidates(context.Context, *ListMergeCandidatesRequest) (*ListMergeCandidatesResponse, error)
+	// KeepCustomersApart says that two customers are two people, by a person's
+	// decision: no later link joins them, and they are not suggested again.
+	//
+	// Errors: NOT_FOUND (CUSTOMER_NOT_FOUND); FAILED_PRECONDITION (SAME_CUSTOMER):
+	// they are one customer; SplitCustomer takes him apart.
+	KeepCustomersApart(context.Context, *KeepCustomersApartRequest) (*KeepCustomersApartResponse, error)
+	// FitMatchModel learns from the tenant's customers who may be whom, searches for
+	// pairs, and tells how far it is. It goes on where the caller goes away.
+	//
+	// Errors: FAILED_PRECONDITION (NO_MODEL): there is too little to learn from;
+	// ABORTED (CHANGED_SINCE): another one is running.
+	FitMatchModel(*FitMatchModelRequest, grpc.ServerStreamingServer[FitMatchModelResponse]) error
 	// GetIdentityRules returns the tenant's rules of who is who.
 	GetIdentityRules(context.Context, *GetIdentityRulesRequest) (*GetIdentityRulesResponse, error)
 	// UpdateIdentityRules changes them for what is recorded from here on.
@@ -315,6 +395,15 @@ func (UnimplementedCustomerServiceServer) SplitCustomer(context.Context, *SplitC
 }
 func (UnimplementedCustomerServiceServer) ExplainIdentity(context.Context, *ExplainIdentityRequest) (*ExplainIdentityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainIdentity not implemented")
+}
+func (UnimplementedCustomerServiceServer) ListMergeCandidates(context.Context, *ListMergeCandidatesRequest) (*ListMergeCandidatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMergeCandidates not implemented")
+}
+func (UnimplementedCustomerServiceServer) KeepCustomersApart(context.Context, *KeepCustomersApartRequest) (*KeepCustomersApartResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method KeepCustomersApart not implemented")
+}
+func (UnimplementedCustomerServiceServer) FitMatchModel(*FitMatchModelRequest, grpc.ServerStreamingServer[FitMatchModelResponse]) error {
+	return status.Error(codes.Unimplemented, "method FitMatchModel not implemented")
 }
 func (UnimplementedCustomerServiceServer) GetIdentityRules(context.Context, *GetIdentityRulesRequest) (*GetIdentityRulesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetIdentityRules not implemented")
@@ -498,6 +587,53 @@ func _CustomerService_ExplainIdentity_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CustomerService_ListMergeCandidates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMergeCandidatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CustomerServiceServer).ListMergeCandidates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CustomerService_ListMergeCandidates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CustomerServiceServer).ListMergeCandidates(ctx, req.(*ListMergeCandidatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CustomerService_KeepCustomersApart_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeepCustomersApartRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CustomerServiceServer).KeepCustomersApart(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CustomerService_KeepCustomersApart_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CustomerServiceServer).KeepCustomersApart(ctx, req.(*KeepCustomersApartRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CustomerService_FitMatchModel_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FitMatchModelRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CustomerServiceServer).FitMatchModel(m, &grpc.GenericServerStream[FitMatchModelRequest, FitMatchModelResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type CustomerService_FitMatchModelServer = grpc.ServerStreamingServer[FitMatchModelResponse]
+
 func _CustomerService_GetIdentityRules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetIdentityRulesRequest)
 	if err := dec(in); err != nil {
@@ -574,6 +710,14 @@ var CustomerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _CustomerService_ExplainIdentity_Handler,
 		},
 		{
+			MethodName: "ListMergeCandidates",
+			Handler:    _CustomerService_ListMergeCandidates_Handler,
+		},
+		{
+			MethodName: "KeepCustomersApart",
+			Handler:    _CustomerService_KeepCustomersApart_Handler,
+		},
+		{
 			MethodName: "GetIdentityRules",
 			Handler:    _CustomerService_GetIdentityRules_Handler,
 		},
@@ -586,6 +730,11 @@ var CustomerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchCustomer",
 			Handler:       _CustomerService_WatchCustomer_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "FitMatchModel",
+			Handler:       _CustomerService_FitMatchModel_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -185,6 +185,7 @@ type IdentityCommand struct {
 	//	*IdentityCommand_Split
 	//	*IdentityCommand_Link
 	//	*IdentityCommand_ChangeRules
+	//	*IdentityCommand_KeepApart_
 	Kind          isIdentityCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -298,6 +299,15 @@ func (x *IdentityCommand) GetChangeRules() *IdentityCommand_ChangeIdentityRules 
 	return nil
 }
 
+func (x *IdentityCommand) GetKeepApart() *IdentityCommand_KeepApart {
+	if x != nil {
+		if x, ok := x.Kind.(*IdentityCommand_KeepApart_); ok {
+			return x.KeepApart
+		}
+	}
+	return nil
+}
+
 type isIdentityCommand_Kind interface {
 	isIdentityCommand_Kind()
 }
@@ -322,6 +332,11 @@ type IdentityCommand_ChangeRules struct {
 	ChangeRules *IdentityCommand_ChangeIdentityRules `protobuf:"bytes,13,opt,name=change_rules,json=changeRules,proto3,oneof"`
 }
 
+type IdentityCommand_KeepApart_ struct {
+	// Two customers are two people.
+	KeepApart *IdentityCommand_KeepApart `protobuf:"bytes,14,opt,name=keep_apart,json=keepApart,proto3,oneof"`
+}
+
 func (*IdentityCommand_Merge) isIdentityCommand_Kind() {}
 
 func (*IdentityCommand_Split) isIdentityCommand_Kind() {}
@@ -329,6 +344,8 @@ func (*IdentityCommand_Split) isIdentityCommand_Kind() {}
 func (*IdentityCommand_Link) isIdentityCommand_Kind() {}
 
 func (*IdentityCommand_ChangeRules) isIdentityCommand_Kind() {}
+
+func (*IdentityCommand_KeepApart_) isIdentityCommand_Kind() {}
 
 // IdentityResult is what became of an IdentityCommand.
 type IdentityResult struct {
@@ -724,6 +741,61 @@ func (x *IdentityCommand_SplitCustomer) GetProfileIds() []string {
 	return nil
 }
 
+// KeepApart wants two customers never joined.
+type IdentityCommand_KeepApart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A profile of the one.
+	CustomerId string `protobuf:"bytes,1,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	// A profile of the other.
+	OtherCustomerId string `protobuf:"bytes,2,opt,name=other_customer_id,json=otherCustomerId,proto3" json:"other_customer_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *IdentityCommand_KeepApart) Reset() {
+	*x = IdentityCommand_KeepApart{}
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityCommand_KeepApart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityCommand_KeepApart) ProtoMessage() {}
+
+func (x *IdentityCommand_KeepApart) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityCommand_KeepApart.ProtoReflect.Descriptor instead.
+func (*IdentityCommand_KeepApart) Descriptor() ([]byte, []int) {
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1, 2}
+}
+
+func (x *IdentityCommand_KeepApart) GetCustomerId() string {
+	if x != nil {
+		return x.CustomerId
+	}
+	return ""
+}
+
+func (x *IdentityCommand_KeepApart) GetOtherCustomerId() string {
+	if x != nil {
+		return x.OtherCustomerId
+	}
+	return ""
+}
+
 // LinkProfiles wants a link that the rules may refuse.
 type IdentityCommand_LinkProfiles struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -741,7 +813,7 @@ type IdentityCommand_LinkProfiles struct {
 
 func (x *IdentityCommand_LinkProfiles) Reset() {
 	*x = IdentityCommand_LinkProfiles{}
-	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[7]
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +825,7 @@ func (x *IdentityCommand_LinkProfiles) String() string {
 func (*IdentityCommand_LinkProfiles) ProtoMessage() {}
 
 func (x *IdentityCommand_LinkProfiles) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[7]
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +838,7 @@ func (x *IdentityCommand_LinkProfiles) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityCommand_LinkProfiles.ProtoReflect.Descriptor instead.
 func (*IdentityCommand_LinkProfiles) Descriptor() ([]byte, []int) {
-	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1, 2}
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1, 3}
 }
 
 func (x *IdentityCommand_LinkProfiles) GetProfileId() string {
@@ -810,7 +882,7 @@ type IdentityCommand_ChangeIdentityRules struct {
 
 func (x *IdentityCommand_ChangeIdentityRules) Reset() {
 	*x = IdentityCommand_ChangeIdentityRules{}
-	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[8]
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +894,7 @@ func (x *IdentityCommand_ChangeIdentityRules) String() string {
 func (*IdentityCommand_ChangeIdentityRules) ProtoMessage() {}
 
 func (x *IdentityCommand_ChangeIdentityRules) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[8]
+	mi := &file_parley_interaction_v1_ingress_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +907,7 @@ func (x *IdentityCommand_ChangeIdentityRules) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use IdentityCommand_ChangeIdentityRules.ProtoReflect.Descriptor instead.
 func (*IdentityCommand_ChangeIdentityRules) Descriptor() ([]byte, []int) {
-	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1, 3}
+	return file_parley_interaction_v1_ingress_proto_rawDescGZIP(), []int{1, 4}
 }
 
 func (x *IdentityCommand_ChangeIdentityRules) GetRules() *v1.IdentityRules {
@@ -860,7 +932,8 @@ const file_parley_interaction_v1_ingress_proto_rawDesc = "" +
 	"\fIngressBatch\x12.\n" +
 	"\x06events\x18\x01 \x03(\v2\x16.parley.event.v1.EventR\x06events\x12H\n" +
 	"\vquarantined\x18\x02 \x03(\v2&.parley.interaction.v1.QuarantinedBodyR\vquarantined\x12@\n" +
-	"\acommand\x18\x03 \x01(\v2&.parley.interaction.v1.IdentityCommandR\acommand\"\xf8\b\n" +
+	"\acommand\x18\x03 \x01(\v2&.parley.interaction.v1.IdentityCommandR\acommand\"\xbb\n" +
+	"\n" +
 	"\x0fIdentityCommand\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12,\n" +
 	"\x05actor\x18\x02 \x01(\v2\x16.parley.event.v1.ActorR\x05actor\x126\n" +
@@ -871,7 +944,9 @@ const file_parley_interaction_v1_ingress_proto_rawDesc = "" +
 	" \x01(\v25.parley.interaction.v1.IdentityCommand.MergeCustomersH\x00R\x05merge\x12L\n" +
 	"\x05split\x18\v \x01(\v24.parley.interaction.v1.IdentityCommand.SplitCustomerH\x00R\x05split\x12I\n" +
 	"\x04link\x18\f \x01(\v23.parley.interaction.v1.IdentityCommand.LinkProfilesH\x00R\x04link\x12_\n" +
-	"\fchange_rules\x18\r \x01(\v2:.parley.interaction.v1.IdentityCommand.ChangeIdentityRulesH\x00R\vchangeRules\x1as\n" +
+	"\fchange_rules\x18\r \x01(\v2:.parley.interaction.v1.IdentityCommand.ChangeIdentityRulesH\x00R\vchangeRules\x12Q\n" +
+	"\n" +
+	"keep_apart\x18\x0e \x01(\v20.parley.interaction.v1.IdentityCommand.KeepApartH\x00R\tkeepApart\x1as\n" +
 	"\x0eMergeCustomers\x12*\n" +
 	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
 	"customerId\x125\n" +
@@ -880,7 +955,11 @@ const file_parley_interaction_v1_ingress_proto_rawDesc = "" +
 	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
 	"customerId\x124\n" +
 	"\vprofile_ids\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10\x90N\"\x06r\x04\x10\x01\x18@R\n" +
-	"profileIds\x1a\xd7\x01\n" +
+	"profileIds\x1an\n" +
+	"\tKeepApart\x12*\n" +
+	"\vcustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\n" +
+	"customerId\x125\n" +
+	"\x11other_customer_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0fotherCustomerId\x1a\xd7\x01\n" +
 	"\fLinkProfiles\x12(\n" +
 	"\n" +
 	"profile_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tprofileId\x123\n" +
@@ -938,7 +1017,7 @@ func file_parley_interaction_v1_ingress_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_interaction_v1_ingress_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_parley_interaction_v1_ingress_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_parley_interaction_v1_ingress_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_parley_interaction_v1_ingress_proto_goTypes = []any{
 	(IdentityRefusal)(0),                        // 0: parley.interaction.v1.IdentityRefusal
 	(*IngressBatch)(nil),                        // 1: parley.interaction.v1.IngressBatch
@@ -948,34 +1027,36 @@ var file_parley_interaction_v1_ingress_proto_goTypes = []any{
 	(*IngressReply)(nil),                        // 5: parley.interaction.v1.IngressReply
 	(*IdentityCommand_MergeCustomers)(nil),      // 6: parley.interaction.v1.IdentityCommand.MergeCustomers
 	(*IdentityCommand_SplitCustomer)(nil),       // 7: parley.interaction.v1.IdentityCommand.SplitCustomer
-	(*IdentityCommand_LinkProfiles)(nil),        // 8: parley.interaction.v1.IdentityCommand.LinkProfiles
-	(*IdentityCommand_ChangeIdentityRules)(nil), // 9: parley.interaction.v1.IdentityCommand.ChangeIdentityRules
-	(*v1.Event)(nil),                            // 10: parley.event.v1.Event
-	(*v1.Actor)(nil),                            // 11: parley.event.v1.Actor
-	(*timestamppb.Timestamp)(nil),               // 12: google.protobuf.Timestamp
-	(*RecordResult)(nil),                        // 13: parley.interaction.v1.RecordResult
-	(*v1.IdentityRules)(nil),                    // 14: parley.event.v1.IdentityRules
+	(*IdentityCommand_KeepApart)(nil),           // 8: parley.interaction.v1.IdentityCommand.KeepApart
+	(*IdentityCommand_LinkProfiles)(nil),        // 9: parley.interaction.v1.IdentityCommand.LinkProfiles
+	(*IdentityCommand_ChangeIdentityRules)(nil), // 10: parley.interaction.v1.IdentityCommand.ChangeIdentityRules
+	(*v1.Event)(nil),                            // 11: parley.event.v1.Event
+	(*v1.Actor)(nil),                            // 12: parley.event.v1.Actor
+	(*timestamppb.Timestamp)(nil),               // 13: google.protobuf.Timestamp
+	(*RecordResult)(nil),                        // 14: parley.interaction.v1.RecordResult
+	(*v1.IdentityRules)(nil),                    // 15: parley.event.v1.IdentityRules
 }
 var file_parley_interaction_v1_ingress_proto_depIdxs = []int32{
-	10, // 0: parley.interaction.v1.IngressBatch.events:type_name -> parley.event.v1.Event
+	11, // 0: parley.interaction.v1.IngressBatch.events:type_name -> parley.event.v1.Event
 	4,  // 1: parley.interaction.v1.IngressBatch.quarantined:type_name -> parley.interaction.v1.QuarantinedBody
 	2,  // 2: parley.interaction.v1.IngressBatch.command:type_name -> parley.interaction.v1.IdentityCommand
-	11, // 3: parley.interaction.v1.IdentityCommand.actor:type_name -> parley.event.v1.Actor
-	12, // 4: parley.interaction.v1.IdentityCommand.time:type_name -> google.protobuf.Timestamp
+	12, // 3: parley.interaction.v1.IdentityCommand.actor:type_name -> parley.event.v1.Actor
+	13, // 4: parley.interaction.v1.IdentityCommand.time:type_name -> google.protobuf.Timestamp
 	6,  // 5: parley.interaction.v1.IdentityCommand.merge:type_name -> parley.interaction.v1.IdentityCommand.MergeCustomers
 	7,  // 6: parley.interaction.v1.IdentityCommand.split:type_name -> parley.interaction.v1.IdentityCommand.SplitCustomer
-	8,  // 7: parley.interaction.v1.IdentityCommand.link:type_name -> parley.interaction.v1.IdentityCommand.LinkProfiles
-	9,  // 8: parley.interaction.v1.IdentityCommand.change_rules:type_name -> parley.interaction.v1.IdentityCommand.ChangeIdentityRules
-	0,  // 9: parley.interaction.v1.IdentityResult.refusal:type_name -> parley.interaction.v1.IdentityRefusal
-	12, // 10: parley.interaction.v1.QuarantinedBody.received_time:type_name -> google.protobuf.Timestamp
-	13, // 11: parley.interaction.v1.IngressReply.results:type_name -> parley.interaction.v1.RecordResult
-	3,  // 12: parley.interaction.v1.IngressReply.command:type_name -> parley.interaction.v1.IdentityResult
-	14, // 13: parley.interaction.v1.IdentityCommand.ChangeIdentityRules.rules:type_name -> parley.event.v1.IdentityRules
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	9,  // 7: parley.interaction.v1.IdentityCommand.link:type_name -> parley.interaction.v1.IdentityCommand.LinkProfiles
+	10, // 8: parley.interaction.v1.IdentityCommand.change_rules:type_name -> parley.interaction.v1.IdentityCommand.ChangeIdentityRules
+	8,  // 9: parley.interaction.v1.IdentityCommand.keep_apart:type_name -> parley.interaction.v1.IdentityCommand.KeepApart
+	0,  // 10: parley.interaction.v1.IdentityResult.refusal:type_name -> parley.interaction.v1.IdentityRefusal
+	13, // 11: parley.interaction.v1.QuarantinedBody.received_time:type_name -> google.protobuf.Timestamp
+	14, // 12: parley.interaction.v1.IngressReply.results:type_name -> parley.interaction.v1.RecordResult
+	3,  // 13: parley.interaction.v1.IngressReply.command:type_name -> parley.interaction.v1.IdentityResult
+	15, // 14: parley.interaction.v1.IdentityCommand.ChangeIdentityRules.rules:type_name -> parley.event.v1.IdentityRules
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_parley_interaction_v1_ingress_proto_init() }
@@ -989,6 +1070,7 @@ func file_parley_interaction_v1_ingress_proto_init() {
 		(*IdentityCommand_Split)(nil),
 		(*IdentityCommand_Link)(nil),
 		(*IdentityCommand_ChangeRules)(nil),
+		(*IdentityCommand_KeepApart_)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -996,7 +1078,7 @@ func file_parley_interaction_v1_ingress_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_interaction_v1_ingress_proto_rawDesc), len(file_parley_interaction_v1_ingress_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
