@@ -202,8 +202,8 @@ func summarizeIdentity(p *eventv1.Payload) string {
 			return words("not shared after all:", k.IdentifierShared.GetKind(), k.IdentifierShared.GetProfileId())
 		}
 		return words("shared by several:", k.IdentifierShared.GetKind(), k.IdentifierShared.GetProfileId())
-	case *eventv1.Payload_MatchModelFitted:
-		return words("match model fitted to", strconv.FormatUint(k.MatchModelFitted.GetModel().GetRecords(), 10), "customers")
+	case *eventv1.Payload_ModelFitted:
+		return words("model fitted to", strconv.FormatUint(k.ModelFitted.GetMatch().GetRecords(), 10), "customers")
 	case *eventv1.Payload_IdentityRulesChanged:
 		return words("rules of who is who changed", quote(k.IdentityRulesChanged.GetReason()))
 	default:

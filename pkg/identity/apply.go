@@ -21,12 +21,12 @@ func IsIdentityType(eventType string) bool {
 // IsReservedType says that an event type is none that a source may bring: the
 // platform alone writes it.
 func IsReservedType(eventType string) bool {
-	return IsIdentityType(eventType) || eventType == TypeMatchModelFitted
+	return IsIdentityType(eventType) || eventType == TypeModelFitted
 }
 
-// TypeMatchModelFitted is the type of the event that brings a model of who may
-// be whom. It is on a stream of its own.
-const TypeMatchModelFitted = "parley.match_model.fitted"
+// TypeModelFitted is the type of the event that brings a model, for example of
+// who may be whom. Each is on a stream of its own.
+const TypeModelFitted = "parley.model.fitted"
 
 // The types of the identity events, as the contracts name them.
 const (

@@ -80,7 +80,7 @@ type Payload struct {
 	//	*Payload_CustomersSplit
 	//	*Payload_IdentifierShared
 	//	*Payload_IdentityRulesChanged
-	//	*Payload_MatchModelFitted
+	//	*Payload_ModelFitted
 	Kind          isPayload_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -573,10 +573,10 @@ func (x *Payload) GetIdentityRulesChanged() *IdentityRulesChanged {
 	return nil
 }
 
-func (x *Payload) GetMatchModelFitted() *MatchModelFitted {
+func (x *Payload) GetModelFitted() *ModelFitted {
 	if x != nil {
-		if x, ok := x.Kind.(*Payload_MatchModelFitted); ok {
-			return x.MatchModelFitted
+		if x, ok := x.Kind.(*Payload_ModelFitted); ok {
+			return x.ModelFitted
 		}
 	}
 	return nil
@@ -836,9 +836,9 @@ type Payload_IdentityRulesChanged struct {
 	IdentityRulesChanged *IdentityRulesChanged `protobuf:"bytes,151,opt,name=identity_rules_changed,json=identityRulesChanged,proto3,oneof"`
 }
 
-type Payload_MatchModelFitted struct {
-	// A model was fitted to the tenant's customers. Scores are pure functions of it.
-	MatchModelFitted *MatchModelFitted `protobuf:"bytes,152,opt,name=match_model_fitted,json=matchModelFitted,proto3,oneof"`
+type Payload_ModelFitted struct {
+	// A model was fitted to the tenant's data. Scores are pure functions of it.
+	ModelFitted *ModelFitted `protobuf:"bytes,152,opt,name=model_fitted,json=modelFitted,proto3,oneof"`
 }
 
 func (*Payload_PageViewed) isPayload_Kind() {}
@@ -941,13 +941,13 @@ func (*Payload_IdentifierShared) isPayload_Kind() {}
 
 func (*Payload_IdentityRulesChanged) isPayload_Kind() {}
 
-func (*Payload_MatchModelFitted) isPayload_Kind() {}
+func (*Payload_ModelFitted) isPayload_Kind() {}
 
 var File_parley_event_v1_payload_proto protoreflect.FileDescriptor
 
 const file_parley_event_v1_payload_proto_rawDesc = "" +
 	"\n" +
-	"\x1dparley/event/v1/payload.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aparley/event/v1/chat.proto\x1a\x1eparley/event/v1/commerce.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/event/v1/marketing.proto\x1a\x1eparley/event/v1/matching.proto\x1a\x1bparley/event/v1/phone.proto\x1a\x1dparley/event/v1/service.proto\x1a\x19parley/event/v1/web.proto\"\xc5\x1d\n" +
+	"\x1dparley/event/v1/payload.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aparley/event/v1/chat.proto\x1a\x1eparley/event/v1/commerce.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/event/v1/marketing.proto\x1a\x1bparley/event/v1/model.proto\x1a\x1bparley/event/v1/phone.proto\x1a\x1dparley/event/v1/service.proto\x1a\x19parley/event/v1/web.proto\"\xb5\x1d\n" +
 	"\aPayload\x12>\n" +
 	"\vpage_viewed\x18\x01 \x01(\v2\x1b.parley.event.v1.PageViewedH\x00R\n" +
 	"pageViewed\x12D\n" +
@@ -1004,8 +1004,8 @@ const file_parley_event_v1_payload_proto_rawDesc = "" +
 	"\x10customers_merged\x18\x94\x01 \x01(\v2 .parley.event.v1.CustomersMergedH\x00R\x0fcustomersMerged\x12K\n" +
 	"\x0fcustomers_split\x18\x95\x01 \x01(\v2\x1f.parley.event.v1.CustomersSplitH\x00R\x0ecustomersSplit\x12Q\n" +
 	"\x11identifier_shared\x18\x96\x01 \x01(\v2!.parley.event.v1.IdentifierSharedH\x00R\x10identifierShared\x12^\n" +
-	"\x16identity_rules_changed\x18\x97\x01 \x01(\v2%.parley.event.v1.IdentityRulesChangedH\x00R\x14identityRulesChanged\x12R\n" +
-	"\x12match_model_fitted\x18\x98\x01 \x01(\v2!.parley.event.v1.MatchModelFittedH\x00R\x10matchModelFittedB\r\n" +
+	"\x16identity_rules_changed\x18\x97\x01 \x01(\v2%.parley.event.v1.IdentityRulesChangedH\x00R\x14identityRulesChanged\x12B\n" +
+	"\fmodel_fitted\x18\x98\x01 \x01(\v2\x1c.parley.event.v1.ModelFittedH\x00R\vmodelFittedB\r\n" +
 	"\x04kind\x12\x05\xbaH\x02\b\x01B>Z<github.com/parleyhq/parley/proto/gen/parley/event/v1;eventv1b\x06proto3"
 
 var (
@@ -1073,7 +1073,7 @@ var file_parley_event_v1_payload_proto_goTypes = []any{
 	(*CustomersSplit)(nil),       // 48: parley.event.v1.CustomersSplit
 	(*IdentifierShared)(nil),     // 49: parley.event.v1.IdentifierShared
 	(*IdentityRulesChanged)(nil), // 50: parley.event.v1.IdentityRulesChanged
-	(*MatchModelFitted)(nil),     // 51: parley.event.v1.MatchModelFitted
+	(*ModelFitted)(nil),          // 51: parley.event.v1.ModelFitted
 }
 var file_parley_event_v1_payload_proto_depIdxs = []int32{
 	1,  // 0: parley.event.v1.Payload.page_viewed:type_name -> parley.event.v1.PageViewed
@@ -1126,7 +1126,7 @@ var file_parley_event_v1_payload_proto_depIdxs = []int32{
 	48, // 47: parley.event.v1.Payload.customers_split:type_name -> parley.event.v1.CustomersSplit
 	49, // 48: parley.event.v1.Payload.identifier_shared:type_name -> parley.event.v1.IdentifierShared
 	50, // 49: parley.event.v1.Payload.identity_rules_changed:type_name -> parley.event.v1.IdentityRulesChanged
-	51, // 50: parley.event.v1.Payload.match_model_fitted:type_name -> parley.event.v1.MatchModelFitted
+	51, // 50: parley.event.v1.Payload.model_fitted:type_name -> parley.event.v1.ModelFitted
 	51, // [51:51] is the sub-list for method output_type
 	51, // [51:51] is the sub-list for method input_type
 	51, // [51:51] is the sub-list for extension type_name
@@ -1144,7 +1144,7 @@ func file_parley_event_v1_payload_proto_init() {
 	file_parley_event_v1_email_proto_init()
 	file_parley_event_v1_identity_proto_init()
 	file_parley_event_v1_marketing_proto_init()
-	file_parley_event_v1_matching_proto_init()
+	file_parley_event_v1_model_proto_init()
 	file_parley_event_v1_phone_proto_init()
 	file_parley_event_v1_service_proto_init()
 	file_parley_event_v1_web_proto_init()
@@ -1199,7 +1199,7 @@ func file_parley_event_v1_payload_proto_init() {
 		(*Payload_CustomersSplit)(nil),
 		(*Payload_IdentifierShared)(nil),
 		(*Payload_IdentityRulesChanged)(nil),
-		(*Payload_MatchModelFitted)(nil),
+		(*Payload_ModelFitted)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1394,15 +1394,15 @@ func (m *Payload_IdentityRulesChanged) MarshalToSizedBufferVT(dAtA []byte) (int,
 	}
 	return len(dAtA) - i, nil
 }
-func (m *Payload_MatchModelFitted) MarshalToVT(dAtA []byte) (int, error) {
+func (m *Payload_ModelFitted) MarshalToVT(dAtA []byte) (int, error) {
 	size := m.SizeVT()
 	return m.MarshalToSizedBufferVT(dAtA[:size])
 }
 
-func (m *Payload_MatchModelFitted) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
+func (m *Payload_ModelFitted) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	i := len(dAtA)
-	if m.MatchModelFitted != nil {
-		size, err := m.MatchModelFitted.MarshalToSizedBufferVT(dAtA[:i])
+	if m.ModelFitted != nil {
+		size, err := m.ModelFitted.MarshalToSizedBufferVT(dAtA[:i])
 		if err != nil {
 			return 0, err
 		}
@@ -2134,14 +2134,14 @@ func (m *Payload_IdentityRulesChanged) SizeVT() (n int) {
 	}
 	return n
 }
-func (m *Payload_MatchModelFitted) SizeVT() (n int) {
+func (m *Payload_ModelFitted) SizeVT() (n int) {
 	if m == nil {
 		return 0
 	}
 	var l int
 	_ = l
-	if m.MatchModelFitted != nil {
-		l = m.MatchModelFitted.SizeVT()
+	if m.ModelFitted != nil {
+		l = m.ModelFitted.SizeVT()
 		n += 2 + l + protohelpers.SizeOfVarint(uint64(l))
 	} else {
 		n += 3
@@ -4229,7 +4229,7 @@ func (m *Payload) UnmarshalVT(dAtA []byte) error {
 			iNdEx = postIndex
 		case 152:
 			if wireType != 2 {
-				return fmt.Errorf("proto: wrong wireType = %d for field MatchModelFitted", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field ModelFitted", wireType)
 			}
 			var msglen int
 			for shift := uint(0); ; shift += 7 {
@@ -4256,16 +4256,16 @@ func (m *Payload) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			if oneof, ok := m.Kind.(*Payload_MatchModelFitted); ok {
-				if err := oneof.MatchModelFitted.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
+			if oneof, ok := m.Kind.(*Payload_ModelFitted); ok {
+				if err := oneof.ModelFitted.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
 			} else {
-				v := &MatchModelFitted{}
+				v := &ModelFitted{}
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
-				m.Kind = &Payload_MatchModelFitted{MatchModelFitted: v}
+				m.Kind = &Payload_ModelFitted{ModelFitted: v}
 			}
 			iNdEx = postIndex
 		default:

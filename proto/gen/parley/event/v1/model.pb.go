@@ -2,9 +2,9 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        (unknown)
-// source: parley/event/v1/matching.proto
+// source: parley/event/v1/model.proto
 
-// Which customers may be one person: what was learnt of the tenant's own data.
+// Models: what was learnt of the tenant's own data.
 
 package eventv1
 
@@ -26,36 +26,40 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A model was fitted to the tenant's customers. Scores are pure functions of it.
-type MatchModelFitted struct {
+// A model was fitted to the tenant's data. Scores are pure functions of it.
+type ModelFitted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The model.
-	Model *MatchModel `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// The log's position up to which it has learnt.
-	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	Position uint64 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
 	// When the fitting began.
-	BegunTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=begun_time,json=begunTime,proto3" json:"begun_time,omitempty"`
+	BegunTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=begun_time,json=begunTime,proto3" json:"begun_time,omitempty"`
 	// The seed of what was drawn at random.
-	Seed          uint64 `protobuf:"varint,4,opt,name=seed,proto3" json:"seed,omitempty"`
+	Seed uint64 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	// The model, by what it is for.
+	//
+	// Types that are valid to be assigned to Model:
+	//
+	//	*ModelFitted_Match
+	Model         isModelFitted_Model `protobuf_oneof:"model"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *MatchModelFitted) Reset() {
-	*x = MatchModelFitted{}
-	mi := &file_parley_event_v1_matching_proto_msgTypes[0]
+func (x *ModelFitted) Reset() {
+	*x = ModelFitted{}
+	mi := &file_parley_event_v1_model_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *MatchModelFitted) String() string {
+func (x *ModelFitted) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*MatchModelFitted) ProtoMessage() {}
+func (*ModelFitted) ProtoMessage() {}
 
-func (x *MatchModelFitted) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_matching_proto_msgTypes[0]
+func (x *ModelFitted) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_event_v1_model_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -66,38 +70,58 @@ func (x *MatchModelFitted) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use MatchModelFitted.ProtoReflect.Descriptor instead.
-func (*MatchModelFitted) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_matching_proto_rawDescGZIP(), []int{0}
+// Deprecated: Use ModelFitted.ProtoReflect.Descriptor instead.
+func (*ModelFitted) Descriptor() ([]byte, []int) {
+	return file_parley_event_v1_model_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *MatchModelFitted) GetModel() *MatchModel {
-	if x != nil {
-		return x.Model
-	}
-	return nil
-}
-
-func (x *MatchModelFitted) GetPosition() uint64 {
+func (x *ModelFitted) GetPosition() uint64 {
 	if x != nil {
 		return x.Position
 	}
 	return 0
 }
 
-func (x *MatchModelFitted) GetBegunTime() *timestamppb.Timestamp {
+func (x *ModelFitted) GetBegunTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.BegunTime
 	}
 	return nil
 }
 
-func (x *MatchModelFitted) GetSeed() uint64 {
+func (x *ModelFitted) GetSeed() uint64 {
 	if x != nil {
 		return x.Seed
 	}
 	return 0
 }
+
+func (x *ModelFitted) GetModel() isModelFitted_Model {
+	if x != nil {
+		return x.Model
+	}
+	return nil
+}
+
+func (x *ModelFitted) GetMatch() *MatchModel {
+	if x != nil {
+		if x, ok := x.Model.(*ModelFitted_Match); ok {
+			return x.Match
+		}
+	}
+	return nil
+}
+
+type isModelFitted_Model interface {
+	isModelFitted_Model()
+}
+
+type ModelFitted_Match struct {
+	// Which customers may be one person.
+	Match *MatchModel `protobuf:"bytes,10,opt,name=match,proto3,oneof"`
+}
+
+func (*ModelFitted_Match) isModelFitted_Model() {}
 
 // MatchModel is a record linkage model after Fellegi and Sunter (A Theory for
 // Record Linkage, JASA 1969).
@@ -125,7 +149,7 @@ type MatchModel struct {
 
 func (x *MatchModel) Reset() {
 	*x = MatchModel{}
-	mi := &file_parley_event_v1_matching_proto_msgTypes[1]
+	mi := &file_parley_event_v1_model_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -137,7 +161,7 @@ func (x *MatchModel) String() string {
 func (*MatchModel) ProtoMessage() {}
 
 func (x *MatchModel) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_matching_proto_msgTypes[1]
+	mi := &file_parley_event_v1_model_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -150,7 +174,7 @@ func (x *MatchModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchModel.ProtoReflect.Descriptor instead.
 func (*MatchModel) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_matching_proto_rawDescGZIP(), []int{1}
+	return file_parley_event_v1_model_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *MatchModel) GetVersion() uint32 {
@@ -222,7 +246,7 @@ type MatchField struct {
 
 func (x *MatchField) Reset() {
 	*x = MatchField{}
-	mi := &file_parley_event_v1_matching_proto_msgTypes[2]
+	mi := &file_parley_event_v1_model_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -234,7 +258,7 @@ func (x *MatchField) String() string {
 func (*MatchField) ProtoMessage() {}
 
 func (x *MatchField) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_matching_proto_msgTypes[2]
+	mi := &file_parley_event_v1_model_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -247,7 +271,7 @@ func (x *MatchField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchField.ProtoReflect.Descriptor instead.
 func (*MatchField) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_matching_proto_rawDescGZIP(), []int{2}
+	return file_parley_event_v1_model_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *MatchField) GetField() string {
@@ -281,7 +305,7 @@ type MatchLevel struct {
 
 func (x *MatchLevel) Reset() {
 	*x = MatchLevel{}
-	mi := &file_parley_event_v1_matching_proto_msgTypes[3]
+	mi := &file_parley_event_v1_model_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +317,7 @@ func (x *MatchLevel) String() string {
 func (*MatchLevel) ProtoMessage() {}
 
 func (x *MatchLevel) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_matching_proto_msgTypes[3]
+	mi := &file_parley_event_v1_model_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +330,7 @@ func (x *MatchLevel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchLevel.ProtoReflect.Descriptor instead.
 func (*MatchLevel) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_matching_proto_rawDescGZIP(), []int{3}
+	return file_parley_event_v1_model_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MatchLevel) GetLevel() string {
@@ -356,7 +380,7 @@ type MatchTerms struct {
 
 func (x *MatchTerms) Reset() {
 	*x = MatchTerms{}
-	mi := &file_parley_event_v1_matching_proto_msgTypes[4]
+	mi := &file_parley_event_v1_model_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +392,7 @@ func (x *MatchTerms) String() string {
 func (*MatchTerms) ProtoMessage() {}
 
 func (x *MatchTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_matching_proto_msgTypes[4]
+	mi := &file_parley_event_v1_model_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +405,7 @@ func (x *MatchTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchTerms.ProtoReflect.Descriptor instead.
 func (*MatchTerms) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_matching_proto_rawDescGZIP(), []int{4}
+	return file_parley_event_v1_model_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MatchTerms) GetTerm() string {
@@ -434,7 +458,7 @@ type MatchRule struct {
 
 func (x *MatchRule) Reset() {
 	*x = MatchRule{}
-	mi := &file_parley_event_v1_matching_proto_msgTypes[5]
+	mi := &file_parley_event_v1_model_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +470,7 @@ func (x *MatchRule) String() string {
 func (*MatchRule) ProtoMessage() {}
 
 func (x *MatchRule) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_matching_proto_msgTypes[5]
+	mi := &file_parley_event_v1_model_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +483,7 @@ func (x *MatchRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchRule.ProtoReflect.Descriptor instead.
 func (*MatchRule) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_matching_proto_rawDescGZIP(), []int{5}
+	return file_parley_event_v1_model_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MatchRule) GetRule() string {
@@ -483,18 +507,20 @@ func (x *MatchRule) GetMatches() float64 {
 	return 0
 }
 
-var File_parley_event_v1_matching_proto protoreflect.FileDescriptor
+var File_parley_event_v1_model_proto protoreflect.FileDescriptor
 
-const file_parley_event_v1_matching_proto_rawDesc = "" +
+const file_parley_event_v1_model_proto_rawDesc = "" +
 	"\n" +
-	"\x1eparley/event/v1/matching.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fparley/options/v1/options.proto\"\xdb\x01\n" +
-	"\x10MatchModelFitted\x129\n" +
-	"\x05model\x18\x01 \x01(\v2\x1b.parley.event.v1.MatchModelB\x06\xbaH\x03\xc8\x01\x01R\x05model\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\x04R\bposition\x129\n" +
+	"\x1bparley/event/v1/model.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fparley/options/v1/options.proto\"\xda\x01\n" +
+	"\vModelFitted\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x04R\bposition\x129\n" +
 	"\n" +
-	"begun_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tbegunTime\x12\x12\n" +
-	"\x04seed\x18\x04 \x01(\x04R\x04seed:!\xea\xe0\x18\x1d\n" +
-	"\x19parley.match_model.fitted\x10\x01\"\xc6\x02\n" +
+	"begun_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tbegunTime\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\x04R\x04seed\x123\n" +
+	"\x05match\x18\n" +
+	" \x01(\v2\x1b.parley.event.v1.MatchModelH\x00R\x05match:\x1b\xea\xe0\x18\x17\n" +
+	"\x13parley.model.fitted\x10\x01B\x0e\n" +
+	"\x05model\x12\x05\xbaH\x02\b\x01\"\xc6\x02\n" +
 	"\n" +
 	"MatchModel\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
@@ -528,20 +554,20 @@ const file_parley_event_v1_matching_proto_rawDesc = "" +
 	"\amatches\x18\x03 \x01(\x01R\amatchesB>Z<github.com/parleyhq/parley/proto/gen/parley/event/v1;eventv1b\x06proto3"
 
 var (
-	file_parley_event_v1_matching_proto_rawDescOnce sync.Once
-	file_parley_event_v1_matching_proto_rawDescData []byte
+	file_parley_event_v1_model_proto_rawDescOnce sync.Once
+	file_parley_event_v1_model_proto_rawDescData []byte
 )
 
-func file_parley_event_v1_matching_proto_rawDescGZIP() []byte {
-	file_parley_event_v1_matching_proto_rawDescOnce.Do(func() {
-		file_parley_event_v1_matching_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_parley_event_v1_matching_proto_rawDesc), len(file_parley_event_v1_matching_proto_rawDesc)))
+func file_parley_event_v1_model_proto_rawDescGZIP() []byte {
+	file_parley_event_v1_model_proto_rawDescOnce.Do(func() {
+		file_parley_event_v1_model_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_parley_event_v1_model_proto_rawDesc), len(file_parley_event_v1_model_proto_rawDesc)))
 	})
-	return file_parley_event_v1_matching_proto_rawDescData
+	return file_parley_event_v1_model_proto_rawDescData
 }
 
-var file_parley_event_v1_matching_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
-var file_parley_event_v1_matching_proto_goTypes = []any{
-	(*MatchModelFitted)(nil),      // 0: parley.event.v1.MatchModelFitted
+var file_parley_event_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_parley_event_v1_model_proto_goTypes = []any{
+	(*ModelFitted)(nil),           // 0: parley.event.v1.ModelFitted
 	(*MatchModel)(nil),            // 1: parley.event.v1.MatchModel
 	(*MatchField)(nil),            // 2: parley.event.v1.MatchField
 	(*MatchLevel)(nil),            // 3: parley.event.v1.MatchLevel
@@ -549,9 +575,9 @@ var file_parley_event_v1_matching_proto_goTypes = []any{
 	(*MatchRule)(nil),             // 5: parley.event.v1.MatchRule
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
-var file_parley_event_v1_matching_proto_depIdxs = []int32{
-	1, // 0: parley.event.v1.MatchModelFitted.model:type_name -> parley.event.v1.MatchModel
-	6, // 1: parley.event.v1.MatchModelFitted.begun_time:type_name -> google.protobuf.Timestamp
+var file_parley_event_v1_model_proto_depIdxs = []int32{
+	6, // 0: parley.event.v1.ModelFitted.begun_time:type_name -> google.protobuf.Timestamp
+	1, // 1: parley.event.v1.ModelFitted.match:type_name -> parley.event.v1.MatchModel
 	2, // 2: parley.event.v1.MatchModel.fields:type_name -> parley.event.v1.MatchField
 	4, // 3: parley.event.v1.MatchModel.terms:type_name -> parley.event.v1.MatchTerms
 	5, // 4: parley.event.v1.MatchModel.rules:type_name -> parley.event.v1.MatchRule
@@ -563,26 +589,29 @@ var file_parley_event_v1_matching_proto_depIdxs = []int32{
 	0, // [0:6] is the sub-list for field type_name
 }
 
-func init() { file_parley_event_v1_matching_proto_init() }
-func file_parley_event_v1_matching_proto_init() {
-	if File_parley_event_v1_matching_proto != nil {
+func init() { file_parley_event_v1_model_proto_init() }
+func file_parley_event_v1_model_proto_init() {
+	if File_parley_event_v1_model_proto != nil {
 		return
+	}
+	file_parley_event_v1_model_proto_msgTypes[0].OneofWrappers = []any{
+		(*ModelFitted_Match)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_event_v1_matching_proto_rawDesc), len(file_parley_event_v1_matching_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_event_v1_model_proto_rawDesc), len(file_parley_event_v1_model_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_parley_event_v1_matching_proto_goTypes,
-		DependencyIndexes: file_parley_event_v1_matching_proto_depIdxs,
-		MessageInfos:      file_parley_event_v1_matching_proto_msgTypes,
+		GoTypes:           file_parley_event_v1_model_proto_goTypes,
+		DependencyIndexes: file_parley_event_v1_model_proto_depIdxs,
+		MessageInfos:      file_parley_event_v1_model_proto_msgTypes,
 	}.Build()
-	File_parley_event_v1_matching_proto = out.File
-	file_parley_event_v1_matching_proto_goTypes = nil
-	file_parley_event_v1_matching_proto_depIdxs = nil
+	File_parley_event_v1_model_proto = out.File
+	file_parley_event_v1_model_proto_goTypes = nil
+	file_parley_event_v1_model_proto_depIdxs = nil
 }
