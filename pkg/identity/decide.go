@@ -112,16 +112,14 @@ func (d *decider) evidence(e evidence) error {
 	if err != nil {
 		return err
 	}
-	pb, _, err := d.g.profile(d.tenant, b)
-	if err != nil {
-		return err
-	}
-	if pa.Shared != 0 || pb.Shared != 0 {
-		return nil
-	}
+	// Nearly always it says nothing new, and nothing else has to be looked at.
 	known, there := pa.link(b)
-	if there && known.Order.compare(e.Order) <= 0 {
+	if pa.Shared != 0 || there && known.Order.compare(e.Order) <= 0 {
 		return nil
+	}
+	pb, _, err := d.g.profile(d.tenant, b)
+	if err != nil || pb.Shared != 0 {
+		return err
 	}
 	if !there {
 		if len(pa.Links) >= maxLinks || len(pb.Links) >= maxLinks {

@@ -189,6 +189,9 @@ func (s *Server) nameOthers(ctx context.Context, tenantName string, own func(str
 
 // claims are the unverified profiles of a customer's own identifiers.
 func (s *Server) claims(ctx context.Context, tenantName string, doc *customerv1.Customer) ([]*customerv1.CustomerClaim, error) {
+	if err := s.useRules(ctx, tenantName); err != nil {
+		return nil, err
+	}
 	var ids []string
 	own := profileSet(doc.GetProfileIds())
 	for _, id := range doc.GetIdentifiers() {

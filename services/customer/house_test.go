@@ -68,13 +68,15 @@ func newHouse(t testing.TB) *house {
 	h.resolver, err = identity.NewResolver(identity.DefaultRules(), secret)
 	require.NoError(t, err)
 	h.graph = identity.NewGraph(h.resolver.Rules, h.memory)
+	forServer, err := identity.NewResolver(identity.DefaultRules(), secret)
+	require.NoError(t, err)
 	h.log = projectiontest.NewLog(t)
 	views := projectiontest.NewViews(t)
 	h.engine, err = projection.New(t.Context(), customer.Definition(), projection.Deps{Log: h.log, Codec: h.codec, Views: views})
 	require.NoError(t, err)
 	h.run()
 	h.server, err = customer.NewServer(customer.Deps{
-		Log: h.log, Engine: h.engine, Resolver: h.resolver, Stopping: h.stopping, PollInterval: time.Hour, Recorder: h,
+		Log: h.log, Engine: h.engine, Resolver: forServer, Stopping: h.stopping, PollInterval: time.Hour, Recorder: h,
 	})
 	require.NoError(t, err)
 	h.serve()

@@ -220,6 +220,15 @@ func TestRulesOverGRPC(t *testing.T) {
 	require.Equal(t, "AT", now.GetRules().GetDefaultRegion())
 	require.Equal(t, update.GetEventId(), now.GetEventId())
 
+	// Reads go by the new rules as soon as they are there.
+	h.resolver.ForgetRules()
+	require.NoError(t, h.resolver.SetRules("acme", identity.RulesFromProto(now.GetRules())))
+	tok := h.record(said{ids: []string{"phone", "01 58858"}})
+	found, err := h.client.LookupCustomer(h.call("acme"), &customerv1.LookupCustomerRequest{Kind: "phone", Value: "01 58858", ConsistencyToken: tok})
+	require.NoError(t, err)
+	require.Len(t, found.GetMatches(), 1)
+	require.Equal(t, "+43158858", found.GetMatches()[0].GetCustomer().GetIdentifiers()[0].GetValue())
+
 	got.Rules.OtherKinds.Limit = 0
 	_, err = h.client.UpdateIdentityRules(h.call("acme"), &customerv1.UpdateIdentityRulesRequest{Rules: got.GetRules(), Reason: "broken"})
 	e, ok := rpcerr.Parse(err)

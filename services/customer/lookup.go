@@ -26,6 +26,9 @@ func (s *Server) LookupCustomer(ctx context.Context, req *customerv1.LookupCusto
 	if err != nil {
 		return nil, err
 	}
+	if err := s.useRules(ctx, tenantName); err != nil {
+		return nil, failed(err)
+	}
 	id, err := s.deps.Resolver.Lookup(tenantName, req.GetKind(), req.GetValue())
 	switch {
 	case errors.Is(err, identity.ErrPlaceholder), errors.Is(err, identity.ErrWithheld):

@@ -2,6 +2,7 @@ package customer
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/parleyhq/parley/pkg/identity"
 	"github.com/parleyhq/parley/pkg/rpcerr"
@@ -24,6 +25,24 @@ func (s *Server) GetIdentityRules(ctx context.Context, req *customerv1.GetIdenti
 		rules = &customerv1.GetIdentityRulesResponse{Rules: s.deps.Resolver.Defaults().Proto()}
 	}
 	return rules, nil
+}
+
+// useRules brings the resolver to the tenant's rules as the read model has them.
+func (s *Server) useRules(ctx context.Context, tenantName string) error {
+	rules, err := s.newestRules(ctx, tenantName)
+	if err != nil || rules == nil {
+		return err
+	}
+	s.rulesMu.Lock()
+	defer s.rulesMu.Unlock()
+	if s.rulesOf[tenantName] == rules.GetEventId() {
+		return nil
+	}
+	if err := s.deps.Resolver.SetRules(tenantName, identity.RulesFromProto(rules.GetRules())); err != nil {
+		return fmt.Errorf("use the identity rules of event %s: %w", rules.GetEventId(), err)
+	}
+	s.rulesOf[tenantName] = rules.GetEventId()
+	return nil
 }
 
 // UpdateIdentityRules changes them for what is recorded from here on.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +32,9 @@ type Server struct {
 	reader *Reader
 	waiter consistency.Waiter
 	desc   grpc.ServiceDesc
+
+	rulesMu sync.Mutex
+	rulesOf map[string]string // by tenant, the event that brought the resolver's rules
 }
 
 // Engine is the engine of this projection.
@@ -45,7 +49,8 @@ type Deps struct {
 	Log consistency.Log
 	// Engine that folds Definition.
 	Engine *Engine
-	// Resolver has the rules and the secret that the recorder has.
+	// Resolver has the secret and the common rules that the recorder has. It is the
+	// server's own: tenants' rules come to it with the read model.
 	Resolver *identity.Resolver
 	// Recorder carries out what people decide about who is who. Nil: such calls
 	// are refused.
@@ -85,7 +90,8 @@ func NewServer(deps Deps) (*Server, error) {
 	}
 	return &Server{
 		deps: deps, desc: desc, reader: deps.Engine.Reader(),
-		waiter: consistency.Waiter{Log: deps.Log, Model: deps.Engine},
+		rulesOf: map[string]string{},
+		waiter:  consistency.Waiter{Log: deps.Log, Model: deps.Engine},
 	}, nil
 }
 
