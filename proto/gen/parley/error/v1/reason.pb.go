@@ -80,6 +80,8 @@ const (
 	Reason_REASON_CHANGED_SINCE Reason = 22
 	// No model was fitted yet, or there is too little to fit one. FAILED_PRECONDITION.
 	Reason_REASON_NO_MODEL Reason = 23
+	// No blob of this tenant has that reference, or it was erased. NOT_FOUND.
+	Reason_REASON_BLOB_NOT_FOUND Reason = 24
 )
 
 // Enum value maps for Reason.
@@ -109,6 +111,7 @@ var (
 		21: "REASON_CUSTOMER_TOO_LARGE",
 		22: "REASON_CHANGED_SINCE",
 		23: "REASON_NO_MODEL",
+		24: "REASON_BLOB_NOT_FOUND",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":               0,
@@ -135,6 +138,7 @@ var (
 		"REASON_CUSTOMER_TOO_LARGE":        21,
 		"REASON_CHANGED_SINCE":             22,
 		"REASON_NO_MODEL":                  23,
+		"REASON_BLOB_NOT_FOUND":            24,
 	}
 )
 
@@ -169,7 +173,7 @@ var File_parley_error_v1_reason_proto protoreflect.FileDescriptor
 
 const file_parley_error_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/error/v1/reason.proto\x12\x0fparley.error.v1*\xfc\x04\n" +
+	"\x1cparley/error/v1/reason.proto\x12\x0fparley.error.v1*\x97\x05\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x18\n" +
@@ -195,7 +199,8 @@ const file_parley_error_v1_reason_proto_rawDesc = "" +
 	"\x17REASON_NOTHING_TO_SPLIT\x10\x14\x12\x1d\n" +
 	"\x19REASON_CUSTOMER_TOO_LARGE\x10\x15\x12\x18\n" +
 	"\x14REASON_CHANGED_SINCE\x10\x16\x12\x13\n" +
-	"\x0fREASON_NO_MODEL\x10\x17B>Z<github.com/parleyhq/parley/proto/gen/parley/error/v1;errorv1b\x06proto3"
+	"\x0fREASON_NO_MODEL\x10\x17\x12\x19\n" +
+	"\x15REASON_BLOB_NOT_FOUND\x10\x18B>Z<github.com/parleyhq/parley/proto/gen/parley/error/v1;errorv1b\x06proto3"
 
 var (
 	file_parley_error_v1_reason_proto_rawDescOnce sync.Once
