@@ -60,9 +60,15 @@ func (g *Graph) Apply(ev *eventv1.Event, position uint64) error {
 		}, first)
 	case *eventv1.Payload_LinkRefused:
 		l := p.LinkRefused
-		return g.applyLink(ev, l.GetProfileId(), l.GetOtherProfileId(), Link{
+		if err := g.applyLink(ev, l.GetProfileId(), l.GetOtherProfileId(), Link{
 			Rule: l.GetRule(), Order: evidenceOrder(ev, l.GetEvidenceTime(), l.GetEvidenceEventId(), l.GetEvidenceIndex()),
-		}, first)
+		}, first); err != nil {
+			return err
+		}
+		if err := g.refusedOf(ev.GetTenant(), l.GetProfileId()); err != nil {
+			return err
+		}
+		return g.refusedOf(ev.GetTenant(), l.GetOtherProfileId())
 	case *eventv1.Payload_CustomersMerged:
 		return g.applyMerge(ev, p.CustomersMerged, first)
 	case *eventv1.Payload_CustomersSplit:
@@ -144,6 +150,11 @@ func (g *Graph) applySplit(ev *eventv1.Event, s *eventv1.CustomersSplit, first u
 	if err := g.move(tenant, s.GetMovedProfileIds(), to, first|1); err != nil {
 		return err
 	}
+	for _, id := range [...]string{from, to} {
+		if err := g.refusedOf(tenant, id); err != nil {
+			return err
+		}
+	}
 	if r := s.GetRule(); r != eventv1.GroupingRule_GROUPING_RULE_DECIDED && r != eventv1.GroupingRule_GROUPING_RULE_UNSPECIFIED {
 		return nil
 	}
@@ -174,7 +185,7 @@ func (g *Graph) mark(tenant, id string, change func(p *Profile)) error {
 		change(&p)
 		g.putProfile(tenant, m, p)
 	}
-	return g.recount(tenant, id, c.Members, c.Last)
+	return g.recount(tenant, id, c.Members, c)
 }
 
 func (g *Graph) applyShared(tenant string, s *eventv1.IdentifierShared, first uint64) error {

@@ -190,7 +190,11 @@ func (d *decider) link(e evidence) error {
 			return err
 		}
 	}
-	if e.Order.compare(ca.Last) < 0 || e.Order.compare(cb.Last) < 0 {
+	inOrder := e.Order.compare(ca.Last) >= 0 && e.Order.compare(cb.Last) >= 0
+	// Where nothing was ever refused, and nothing is now, the order is all the
+	// same: customers that are within the limits as they are were so at any time.
+	inOrder = inOrder || !ca.Refused && !cb.Refused && (idA == idB || !judge(d.rules, sideOf(&ca), sideOf(&cb)).refused())
+	if !inOrder {
 		done, err := d.late(e, idA, idB)
 		if done || err != nil {
 			return err

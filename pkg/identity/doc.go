@@ -55,7 +55,7 @@
 //     from the log.
 //   - Which profiles are one customer does not depend on the order in which
 //     interactions arrive, as long as none of them has over 10,000 links and no
-//     more than 20,000 profiles have to be judged at once. Beyond that evidence
+//     more than 4,000 profiles have to be judged at once. Beyond that evidence
 //     counts as if it had come last.
 //
 // # Crash behaviour

@@ -128,7 +128,7 @@ func (g *Graph) component(tenant, id string) (Customer, error) {
 	if err != nil || owner(id, p) != id {
 		return Customer{}, err
 	}
-	c = Customer{First: p.First, Members: []string{id}, Apart: p.Apart, Last: p.last()}
+	c = Customer{First: p.First, Members: []string{id}, Apart: p.Apart, Last: p.last(), Refused: len(p.Links) > 0}
 	if !seen {
 		c.First = unseen
 	}
@@ -222,6 +222,41 @@ func (g *Graph) younger(tenant, id string, order Order) error {
 	return nil
 }
 
+// leadsOut says that evidence leads from a profile to one that is neither a
+// customer's nor about to become his.
+func (g *Graph) leadsOut(tenant, id, customer string, joining []string) (bool, error) {
+	p, _, err := g.profile(tenant, id)
+	if err != nil {
+		return false, err
+	}
+	for i := range p.Links {
+		other := p.Links[i].Other
+		if other == customer || slices.Contains(joining, other) {
+			continue
+		}
+		c, err := g.CustomerOf(tenant, other)
+		if err != nil || c != customer {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// refusedOf notes that evidence leads from a profile's customer to another one.
+func (g *Graph) refusedOf(tenant, profile string) error {
+	id, err := g.CustomerOf(tenant, profile)
+	if err != nil {
+		return err
+	}
+	c, ok, err := g.record(tenant, id)
+	if err != nil || !ok || c.Refused {
+		return err // without a record every link is taken to lead to others
+	}
+	c.Refused = true
+	g.customers[key{tenant, id}] = customerChange{Customer: c}
+	return nil
+}
+
 // move takes profiles out of the customers they belong to and into one. It is
 // both a merge and a split.
 func (g *Graph) move(tenant string, ids []string, to string, first uint64) error {
@@ -230,6 +265,13 @@ func (g *Graph) move(tenant string, ids []string, to string, first uint64) error
 		return err
 	}
 	target = target.clone()
+	if _, ok, err := g.record(tenant, to); err != nil {
+		return err
+	} else if !ok {
+		if target.Refused, err = g.leadsOut(tenant, to, to, ids); err != nil {
+			return err
+		}
+	}
 	// What leaves is collected by customer, so that each is written once.
 	left := map[string]map[string]struct{}{}
 	for _, id := range ids {
@@ -250,13 +292,16 @@ func (g *Graph) move(tenant string, ids []string, to string, first uint64) error
 			if err != nil {
 				return err
 			}
-			last := p.last()
-			if ok {
-				last = c.Last
+			if !ok {
+				c.Last = p.last()
+				if c.Refused, err = g.leadsOut(tenant, id, to, ids); err != nil {
+					return err
+				}
 			}
-			if target.Last.compare(last) < 0 {
-				target.Last = last
+			if target.Last.compare(c.Last) < 0 {
+				target.Last = c.Last
 			}
+			target.Refused = target.Refused || c.Refused
 		}
 		left[from][id] = struct{}{}
 		p.Customer = to
@@ -296,12 +341,13 @@ func (g *Graph) leave(tenant, from string, gone map[string]struct{}) error {
 			rest = append(rest, m)
 		}
 	}
-	return g.recount(tenant, from, rest, c.Last)
+	return g.recount(tenant, from, rest, c)
 }
 
-// recount makes a customer's record anew from its members'; without any it has none.
-func (g *Graph) recount(tenant, id string, members []string, last Order) error {
-	c := Customer{First: unseen, Members: members, Last: last}
+// recount makes a customer's record anew from its members'; without any it has
+// none. What it cannot tell from them it takes from the record before.
+func (g *Graph) recount(tenant, id string, members []string, before Customer) error {
+	c := Customer{First: unseen, Members: members, Last: before.Last, Refused: before.Refused}
 	for _, m := range members {
 		p, _, err := g.profile(tenant, m)
 		if err != nil {

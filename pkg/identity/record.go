@@ -157,7 +157,11 @@ func (c Customer) AppendBinary(b []byte) ([]byte, error) {
 		b = binary.AppendUvarint(b, uint64(max(k.Count, 0)))
 	}
 	b = appendMarks(b, c.Apart)
-	return c.Last.append(b), nil
+	b = c.Last.append(b)
+	if c.Refused {
+		return append(b, 1), nil
+	}
+	return append(b, 0), nil
 }
 
 // UnmarshalBinary reads what AppendBinary wrote.
@@ -173,6 +177,13 @@ func (c *Customer) UnmarshalBinary(data []byte) error {
 	}
 	c.Apart = d.marks()
 	c.Last = d.order()
+	switch d.byte() {
+	case 0:
+	case 1:
+		c.Refused = true
+	default:
+		d.bad = true
+	}
 	return d.done("customer")
 }
 

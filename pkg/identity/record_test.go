@@ -23,7 +23,7 @@ func fullProfile() Profile {
 func fullCustomer() Customer {
 	return Customer{
 		First: 1, Members: []string{"a", "b"}, Kinds: []KindCount{{"email", 2}},
-		Apart: []Mark{{uuid.UUID{2}, 1}}, Last: Order{7, 8, uuid.UUID{9}, 10},
+		Apart: []Mark{{uuid.UUID{2}, 1}}, Last: Order{7, 8, uuid.UUID{9}, 10}, Refused: true,
 	}
 }
 

@@ -37,9 +37,9 @@ func (g *Graph) regroup(tenant string, customers ...string) (*region, bool, erro
 	}
 }
 
-// maxRegroup bounds the profiles that are judged anew at once: a customer of
-// the greatest size, and as much around him.
-const maxRegroup = 2 * maxCustomerProfiles
+// maxRegroup bounds the profiles that are judged anew at once, and with them
+// the time that one late interaction may take: some tens of milliseconds.
+const maxRegroup = 4_000
 
 // region is a part of the graph under judgement.
 type region struct {

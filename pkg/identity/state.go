@@ -123,6 +123,9 @@ type Customer struct {
 	Apart []Mark
 	// Last bounds the order of the evidence about its members from above.
 	Last Order
+	// Refused says that some evidence may lead from its members to others: that
+	// it was refused, or that a split left it behind.
+	Refused bool
 }
 
 // Pair is two profiles; the lesser id comes first.

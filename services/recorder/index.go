@@ -97,7 +97,7 @@ type mailKey struct {
 }
 
 const (
-	indexFormat = 2
+	indexFormat = 3
 	indexFolder = "index"
 
 	// memTableBytes holds a layer of the table, which is flushed at once.
