@@ -41,7 +41,11 @@ test: ## Run all tests, with the race detector where there is a C compiler
 	go test $(RACE) -timeout $(TEST_TIMEOUT) $(addsuffix /...,$(addprefix ./,$(MODULES)))
 
 .PHONY: test-clients
-test-clients: build ## Run real clients of others against a running Parley (needs Node.js and npm)
+test-clients: build ## Run real clients of others against a running Parley (needs Node.js and npm; installs swaks where it may)
+	@command -v swaks >/dev/null && perl -MNet::SSLeay -e1 2>/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "swaks is missing: install it with Perl's Net::SSLeay (Debian: apt-get install swaks libnet-ssleay-perl)"; exit 1; }; \
+	  apt-get install -qq -y --no-install-recommends swaks libnet-ssleay-perl >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends swaks libnet-ssleay-perl >/dev/null; }; }
+	@command -v openssl >/dev/null || { echo "openssl is missing: it makes the tests' certificates"; exit 1; }
 	@# Not `npm ci`: it insists on optional packages of other platforms, which a registry need not serve.
 	cd services/parley/clienttest && npm install --no-save --omit=optional --loglevel=error
 	cd services/parley/clienttest && PARLEY_BIN=$(CURDIR)/bin/parley npm test

@@ -27,14 +27,16 @@ export async function eventually(what, probe) {
   throw new Error(`waited in vain for ${what}${last ? `: ${last.stack}` : ''}`);
 }
 
-export async function startParley() {
+/** Starts a Parley with more flags behind; `{dir}` in them is a folder of its own. */
+export async function startParley(...flags) {
   const dir = mkdtempSync(join(tmpdir(), 'parley-clients-'));
   const ready = join(dir, 'ready.json');
   const any = '127.0.0.1:0';
   const child = spawn(
     bin,
     ['serve', '--data-dir', join(dir, 'data'), '--ready-file', ready,
-      '--grpc-listen', any, '--http-listen', any, '--admin-listen', any, '--nats-listen', any],
+      '--grpc-listen', any, '--http-listen', any, '--smtp-listen', any, '--admin-listen', any, '--nats-listen', any,
+      ...flags],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   );
   let log = '';
@@ -49,6 +51,7 @@ export async function startParley() {
   const parley = {
     addresses,
     url: `http://${addresses.http}`,
+    smtp: { host: addresses.smtp?.replace(/:\d+$/, ''), port: Number(addresses.smtp?.match(/\d+$/)) },
     log: () => log,
     /** Runs a client command and returns its JSON answer. */
     async ask(...args) {

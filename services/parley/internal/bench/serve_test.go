@@ -154,8 +154,18 @@ func startIdle(b *testing.B, answer *customerv1.GetCustomerResponse) customerv1.
 	require.NoError(b, err)
 	file := filepath.Join(b.TempDir(), "answer")
 	require.NoError(b, os.WriteFile(file, data, 0o600))
+	conn, err := grpc.NewClient(startIdleChild(b, idleVariable+"="+file), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = conn.Close() })
+	return customerv1.NewCustomerServiceClient(conn)
+}
+
+// startIdleChild starts this test binary once more, as the server that a
+// variable makes of it, and gives its address.
+func startIdleChild(b *testing.B, variable string) string {
+	b.Helper()
 	child := exec.CommandContext(b.Context(), os.Args[0])
-	child.Env = append(os.Environ(), idleVariable+"="+file)
+	child.Env = append(os.Environ(), variable)
 	stdout, err := child.StdoutPipe()
 	require.NoError(b, err)
 	require.NoError(b, child.Start())
@@ -165,10 +175,7 @@ func startIdle(b *testing.B, answer *customerv1.GetCustomerResponse) customerv1.
 	})
 	address, err := bufio.NewReader(stdout).ReadString('\n')
 	require.NoError(b, err)
-	conn, err := grpc.NewClient(strings.TrimSpace(address), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	require.NoError(b, err)
-	b.Cleanup(func() { _ = conn.Close() })
-	return customerv1.NewCustomerServiceClient(conn)
+	return strings.TrimSpace(address)
 }
 
 // serveIdle is the do-nothing server; it ends with its process.

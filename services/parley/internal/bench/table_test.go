@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "bench:", serveIdle(file))
 		os.Exit(1)
 	}
+	if os.Getenv(idleMailVariable) != "" {
+		fmt.Fprintln(os.Stderr, "bench:", serveIdleMail())
+		os.Exit(1)
+	}
 	code := m.Run()
 	for _, cleanup := range cleanups {
 		cleanup()

@@ -104,7 +104,7 @@ immutable event, and answers who a customer is and what happened with him.
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(a.serveCommand(), a.demoCommand(), a.customerCommand(), a.eventsCommand(), a.sendCommand(),
+	root.AddCommand(a.serveCommand(), a.demoCommand(), a.customerCommand(), a.identityCommand(), a.eventsCommand(), a.sendCommand(),
 		a.importCommand(), a.keyCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
@@ -119,7 +119,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		hint := ""
 		cmd.SuggestionsMinimumDistance = 2 // edits
 		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-			hint = fmt.Sprintf("; did you mean %q?", strings.Join(s, `" or "`))
+			hint = fmt.Sprintf("; did you mean \"%s\"?", strings.Join(s, `" or "`))
 		}
 		return usagef("there is no command %q under %q%s", args[0], cmd.CommandPath(), hint)
 	default:

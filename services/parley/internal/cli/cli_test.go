@@ -38,7 +38,7 @@ func start(t *testing.T) string {
 	s := serve.DefaultSettings()
 	s.Storage.DataDir = filepath.Join(t.TempDir(), "data")
 	s.Storage.ProfileSecret = "the same in every run of it"
-	s.Listen = serve.Listen{GRPC: "127.0.0.1:0", HTTP: "127.0.0.1:0", Admin: "127.0.0.1:0", NATS: "127.0.0.1:0"}
+	s.Listen = serve.Listen{GRPC: "127.0.0.1:0", HTTP: "127.0.0.1:0", SMTP: "127.0.0.1:0", Admin: "127.0.0.1:0", NATS: "127.0.0.1:0"}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan *serve.Running, 1)
 	ended := make(chan error, 1)

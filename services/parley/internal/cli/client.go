@@ -168,6 +168,9 @@ func (c *client) hint(err error) error {
 	case e.Code == codes.DeadlineExceeded:
 		return &hintedError{err: err, hint: fmt.Sprintf("No answer within %s; --timeout waits longer.", c.timeout)}
 	default:
+		if hint := reasonHint(e.Reason); hint != "" {
+			return &hintedError{err: err, hint: hint}
+		}
 		return err
 	}
 }

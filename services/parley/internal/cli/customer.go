@@ -19,7 +19,8 @@ import (
 func (a *App) customerCommand() *cobra.Command {
 	c := &client{app: a}
 	cmd := group("customer", "Who a customer is, and what happened with him",
-		a.customerGet(c), a.customerFind(c), a.customerTimeline(c))
+		a.customerGet(c), a.customerFind(c), a.customerTimeline(c), a.customerExplain(c), a.customerMerge(c), a.customerSplit(c),
+		a.customerCandidates(c), a.customerApart(c))
 	c.bind(cmd)
 	return cmd
 }
@@ -82,7 +83,7 @@ func (a *App) customerGet(c *client) *cobra.Command {
 			return c.ask(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
 				service := customerv1.NewCustomerServiceClient(conn)
 				if kind == "" {
-					resp, err := service.GetCustomer(ctx, &customerv1.GetCustomerRequest{CustomerId: value, ConsistencyToken: who.token})
+					resp, err := service.GetCustomer(ctx, &customerv1.GetCustomerRequest{CustomerId: value, ConsistencyToken: who.token, IncludeClaims: true})
 					if err != nil {
 						return err
 					}
@@ -90,7 +91,7 @@ func (a *App) customerGet(c *client) *cobra.Command {
 						return printJSON(a.Stdout, resp, false)
 					}
 					p := page{loc: a.Location}
-					p.customer(resp.GetCustomer())
+					p.customer(resp.GetCustomer(), resp.GetClaims())
 					return write(a.Stdout, p.b.String())
 				}
 				resp, err := lookup(ctx, service, kind, value, who.token, nil)
@@ -105,7 +106,11 @@ func (a *App) customerGet(c *client) *cobra.Command {
 					if i > 0 {
 						p.line("\n")
 					}
-					p.customer(m.GetCustomer())
+					claims, err := claimsOf(ctx, service, m.GetCustomer().GetCustomerId())
+					if err != nil {
+						return err
+					}
+					p.customer(m.GetCustomer(), claims)
 				}
 				return write(a.Stdout, p.b.String())
 			})
@@ -113,6 +118,14 @@ func (a *App) customerGet(c *client) *cobra.Command {
 	}
 	who.bind(cmd)
 	return cmd
+}
+
+// claimsOf are what others did in a customer's name, which lookups do not tell.
+func claimsOf(ctx context.Context, service customerv1.CustomerServiceClient, id string) ([]*customerv1.CustomerClaim, error) {
+	resp, err := service.GetCustomer(ctx, &customerv1.GetCustomerRequest{
+		CustomerId: id, IncludeClaims: true, ReadMask: &fieldmaskpb.FieldMask{Paths: []string{"customer_id"}},
+	})
+	return resp.GetClaims(), err
 }
 
 // lookup finds who has an identifier; nobody is an error.
@@ -315,6 +328,13 @@ func (p *page) interactions(title string, all []*customerv1.InteractionSummary) 
 		mark := ""
 		if i.GetTimeQuality() == eventv1.TimeQuality_TIME_QUALITY_IMPLAUSIBLE {
 			mark = " (said " + p.moment(i.GetSaidTime()) + ")"
+		}
+		switch i.GetAuthentication() {
+		case eventv1.AuthenticationVerdict_AUTHENTICATION_VERDICT_FAIL:
+			mark += " (sender failed the check)"
+		case eventv1.AuthenticationVerdict_AUTHENTICATION_VERDICT_NONE:
+			mark += " (sender unchecked)"
+		case eventv1.AuthenticationVerdict_AUTHENTICATION_VERDICT_UNSPECIFIED, eventv1.AuthenticationVerdict_AUTHENTICATION_VERDICT_PASS:
 		}
 		rows = append(rows, []string{
 			p.second(i.GetTime()), or(i.GetChannel()), arrow(i.GetDirection()),

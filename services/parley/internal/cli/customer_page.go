@@ -6,13 +6,14 @@ import (
 
 	"github.com/parleyhq/parley/pkg/money"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
+	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 )
 
 // shownInteractions are on a customer's page; the timeline has the rest.
 const shownInteractions = 10
 
 // customer is a customer's page: who he is first, what happened last.
-func (p *page) customer(c *customerv1.Customer) {
+func (p *page) customer(c *customerv1.Customer, claims []*customerv1.CustomerClaim) {
 	p.line("%s", or(c.GetDisplayName()))
 	p.line("customer %s, %s", c.GetCustomerId(), plural(int64(len(c.GetProfileIds())), "profile", "profiles"))
 	seen := "first seen " + p.moment(c.GetFirstSeenTime()) + ", last " + p.moment(c.GetLastSeenTime()) +
@@ -26,11 +27,12 @@ func (p *page) customer(c *customerv1.Customer) {
 	var rows [][]string
 	for _, i := range c.GetIdentifiers() {
 		rows = append(rows, []string{
-			i.GetKind(), cell(i.GetValue()), or(enum(i.GetStrength().String(), "IDENTIFIER_STRENGTH_")),
+			i.GetKind(), cell(i.GetValue()), or(enum(i.GetStrength().String(), "IDENTIFIER_STRENGTH_")) + assurance(i.GetAssurance()),
 			p.moment(i.GetFirstSeenTime()), p.moment(i.GetLastSeenTime()), strconv.FormatInt(i.GetEventCount(), 10),
 		})
 	}
 	p.table("Identifiers", []string{"KIND", "VALUE", "STRENGTH", "FIRST SEEN", "LAST SEEN", "EVENTS"}, rows)
+	p.claims(claims)
 
 	rows = nil
 	for _, t := range c.GetTraits() {
@@ -59,6 +61,18 @@ func (p *page) customer(c *customerv1.Customer) {
 	p.links(c.GetLinks())
 	recent := c.GetRecentInteractions()
 	p.interactions("Recent interactions", recent[:min(len(recent), shownInteractions)])
+}
+
+// assurance marks an identifier that no source vouches for.
+func assurance(a eventv1.IdentifierAssurance) string {
+	switch a {
+	case eventv1.IdentifierAssurance_IDENTIFIER_ASSURANCE_UNCHECKED:
+		return ", unchecked"
+	case eventv1.IdentifierAssurance_IDENTIFIER_ASSURANCE_FAILED:
+		return ", claimed"
+	case eventv1.IdentifierAssurance_IDENTIFIER_ASSURANCE_UNSPECIFIED:
+	}
+	return ""
 }
 
 func (p *page) orders(o *customerv1.OrderSummary) {

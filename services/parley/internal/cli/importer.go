@@ -10,7 +10,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -34,31 +33,21 @@ const (
 	maxImportRetry = 15 * time.Second
 	// maxLine is the longest line that is read at all; calls end at 32 KiB.
 	maxLine = 1 << 20
-	// How often progress is shown, to people and to logs.
-	progressTerminal = 500 * time.Millisecond
-	progressLog      = 10 * time.Second
 )
 
 // importer reads lines, gathers them into batches and records those, several
 // at a time.
 type importer struct {
-	app      *App
-	client   *client
-	service  interactionv1.InteractionServiceClient
-	mapper   *web.Mapper
-	key      web.Key
-	maxShown int64
-	began    time.Time
+	importReport
+	client  *client
+	service interactionv1.InteractionServiceClient
+	mapper  *web.Mapper
+	key     web.Key
+	stdin   io.Reader
 
-	total    int64        // bytes of all files; 0 where one of them has no size
-	read     atomic.Int64 // bytes of the files so far
-	done     atomic.Int64 // interactions answered
-	problems int64        // shown or not; guarded by mu
-
-	mu       sync.Mutex
+	// Guarded by the report's mu.
 	result   importResult
 	position uint64 // of result's token
-	drawn    bool   // a progress line stands on the terminal
 }
 
 // pending is a batch with the line that each of its interactions came from.
@@ -103,32 +92,12 @@ func (im *importer) run(ctx context.Context, files []string) (importResult, erro
 			err = cause
 		}
 	}
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted; importing the same files again goes on")
-	}
-	im.mu.Lock()
-	defer im.mu.Unlock()
-	if hidden := im.problems - im.maxShown; hidden > 0 {
-		im.app.complain("%d more bad lines; --max-errors shows more", hidden)
-	}
-	return im.result, err
-}
-
-// measure adds up the files' sizes, for the time left.
-func (im *importer) measure(files []string) {
-	for _, name := range files {
-		info, err := os.Stat(name)
-		if name == "-" || err != nil || !info.Mode().IsRegular() {
-			im.total = 0
-			return
-		}
-		im.total += info.Size()
-	}
+	return im.result, im.ended(err)
 }
 
 func (im *importer) files(ctx context.Context, files []string, batches chan<- *pending) error {
 	for _, name := range files {
-		r := im.app.Stdin
+		r := im.stdin
 		if name != "-" {
 			f, err := os.Open(name)
 			if err != nil {
@@ -142,18 +111,6 @@ func (im *importer) files(ctx context.Context, files []string, batches chan<- *p
 		}
 	}
 	return nil
-}
-
-// counted counts what is read of the files as they are.
-type counted struct {
-	r io.Reader
-	n *atomic.Int64
-}
-
-func (c counted) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n.Add(int64(n))
-	return n, err
 }
 
 func (im *importer) file(ctx context.Context, name string, r io.Reader, batches chan<- *pending) error {
@@ -339,86 +296,4 @@ func (im *importer) count(f func(*importResult)) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	f(&im.result)
-}
-
-// problem reports a line, up to as many as are to be shown.
-func (im *importer) problem(at place, text string) {
-	im.mu.Lock()
-	im.problems++
-	show := im.problems <= im.maxShown
-	im.mu.Unlock()
-	if show {
-		im.say("%s: %s", at, clean(text))
-	}
-}
-
-// say writes a line above the progress.
-func (im *importer) say(format string, args ...any) {
-	im.mu.Lock()
-	defer im.mu.Unlock()
-	im.erase()
-	im.app.complain(format, args...)
-}
-
-// erase takes the progress line off the terminal.
-func (im *importer) erase() {
-	if im.drawn {
-		_, _ = io.WriteString(im.app.Stderr, "\r\x1b[K") // nobody to tell where that fails
-		im.drawn = false
-	}
-}
-
-// progress shows how far it has come until it is stopped.
-func (im *importer) progress() (stop func()) {
-	every := progressLog
-	if im.app.Terminal {
-		every = progressTerminal
-	}
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		ticker := time.NewTicker(every)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-ticker.C:
-				im.draw()
-			}
-		}
-	})
-	return func() {
-		close(done)
-		wg.Wait()
-		im.mu.Lock()
-		defer im.mu.Unlock()
-		im.erase()
-	}
-}
-
-func (im *importer) draw() {
-	took := time.Since(im.began)
-	text := progressLine(im.done.Load(), im.read.Load(), im.total, took)
-	im.mu.Lock()
-	defer im.mu.Unlock()
-	if !im.app.Terminal {
-		im.app.complain("%s", text)
-		return
-	}
-	im.erase()
-	_, _ = io.WriteString(im.app.Stderr, text) // nobody to tell where that fails
-	im.drawn = true
-}
-
-// progressLine says how many, how fast, and how long it may still take.
-func progressLine(done, read, total int64, took time.Duration) string {
-	rate := float64(done) / max(took.Seconds(), 1e-3)
-	text := fmt.Sprintf("%d interactions, %.0f/s", done, rate)
-	if total > 0 && read > 0 {
-		share := min(float64(read)/float64(total), 1)
-		left := time.Duration(float64(took) * (1 - share) / share).Round(time.Second)
-		text += fmt.Sprintf(", %.0f %%, %s left", 100*share, left)
-	}
-	return text
 }

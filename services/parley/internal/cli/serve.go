@@ -42,7 +42,7 @@ file. ` + "`parley config show`" + ` prints what is in force.`
 func (a *App) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [SERVICE…]",
-		Short: "Run the services: recorder, customer, feed, web; all of them unless some are named",
+		Short: "Run the services: recorder, customer, feed, web, email; all of them unless some are named",
 		Long: `Runs the services in this process, with everything embedded: the event store,
 NATS and the read models live in the data directory.
 
@@ -50,6 +50,7 @@ NATS and the read models live in the data directory.
   customer  the customer 360 and the timeline; CustomerService
   feed      the log as a stream; EventService
   web       the Segment tracking API over HTTP
+  email     inbound mail by SMTP and by mail vendors' webhooks; EmailService
 ` + settingsHelp,
 		Example: `  parley serve
   parley serve --data-dir /var/lib/parley --config /etc/parley.yaml
@@ -109,6 +110,7 @@ func (a *App) banner(settings *serve.Settings, r *serve.Running) {
 	for _, l := range []struct{ name, addr, what string }{
 		{"gRPC", r.Addresses.GRPC, "the services; `parley customer`, `parley events`, grpcurl"},
 		{"HTTP", r.Addresses.HTTP, "tracking: POST /v1/track, /v1/batch, …"},
+		{"SMTP", r.Addresses.SMTP, mailFor(settings)},
 		{"admin", r.Addresses.Admin, "/readyz, /healthz, /metrics"},
 		{"NATS", r.Addresses.NATS, "ingress.<tenant>.<channel>"},
 	} {
@@ -121,6 +123,20 @@ func (a *App) banner(settings *serve.Settings, r *serve.Running) {
 	}
 	b.WriteString("\nCtrl-C stops it.\n\n")
 	_, _ = a.Stderr.Write([]byte(b.String())) // nobody to tell where that fails
+}
+
+// mailFor names the addresses that take mail.
+func mailFor(settings *serve.Settings) string {
+	const most = 3
+	var names []string
+	for _, one := range settings.Mail.Addresses {
+		if len(names) == most {
+			names = append(names, "…")
+			break
+		}
+		names = append(names, one.Address)
+	}
+	return "mail for " + strings.Join(names, ", ")
 }
 
 func (a *App) demoCommand() *cobra.Command {

@@ -46,6 +46,7 @@ type Process struct {
 type Addresses struct {
 	GRPC  string `json:"grpc"`
 	HTTP  string `json:"http"`
+	SMTP  string `json:"smtp"`
 	Admin string `json:"admin"`
 	NATS  string `json:"nats"`
 }
@@ -66,7 +67,7 @@ func Try(tb testing.TB, dataDir string, flags ...string) (*Process, error) {
 	const anyPort = "127.0.0.1:0"
 	args := append([]string{
 		"serve", "--data-dir", dataDir, "--ready-file", ready,
-		"--grpc-listen", anyPort, "--http-listen", anyPort, "--admin-listen", anyPort, "--nats-listen", anyPort,
+		"--grpc-listen", anyPort, "--http-listen", anyPort, "--smtp-listen", anyPort, "--admin-listen", anyPort, "--nats-listen", anyPort,
 	}, flags...)
 	p := &Process{output: &tail{limit: 64 << 10}, ended: make(chan struct{})}
 	p.cmd = exec.Command(Binary(tb), args...)

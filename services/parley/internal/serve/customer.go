@@ -3,14 +3,18 @@ package serve
 import (
 	"context"
 
-	"github.com/parleyhq/parley/pkg/identity"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/tenant"
 	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/services/customer"
 )
 
-func (p *process) startCustomer(ctx context.Context, views view.Store, resolver *identity.Resolver) error {
+func (p *process) startCustomer(ctx context.Context, views view.Store) error {
+	// Its own: the recorder is ahead of the read model, also with the tenants' rules.
+	resolver, err := p.resolver()
+	if err != nil {
+		return err
+	}
 	engine, err := projection.New(ctx, customer.Definition(), projection.Deps{
 		Log: p.running.log, Codec: p.codec, Views: views, Logger: p.log, Metrics: p.registry,
 	})
@@ -18,7 +22,9 @@ func (p *process) startCustomer(ctx context.Context, views view.Store, resolver 
 		return p.dir.explain("read model customer", err)
 	}
 	p.stack.Push("customer projection", func(context.Context) error { return engine.Close() })
-	service, err := customer.NewServer(customer.Deps{Engine: engine, Log: p.running.log, Resolver: resolver, Stopping: p.grpc.Stopping()})
+	service, err := customer.NewServer(customer.Deps{
+		Engine: engine, Log: p.running.log, Resolver: resolver, Recorder: p.running.bus.Publisher(), Now: p.opts.Now, Stopping: p.grpc.Stopping(),
+	})
 	if err != nil {
 		return err
 	}

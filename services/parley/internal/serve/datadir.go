@@ -27,10 +27,12 @@ import (
 //	LOCK       held while a process uses it; the process' id
 //	secret     the key of the profiles' ids, unless it is configured
 //	secret-id  which secret the log was written with
-//	log/ nats/ recorder/ views/
+//	blob-secret  what the names of blobs are derived from, unless it is configured
+//	log/ nats/ recorder/ views/ blobs/
 //
-// Everything but log and secret can be computed again; nats holds what was
-// acknowledged to senders and is not in the log yet.
+// Everything but log, secret and blobs can be computed again; nats holds what
+// was acknowledged to senders and is not in the log yet. Without blob-secret
+// blobs stay readable, and only the sameness of new and old ones is lost.
 type dataDir struct {
 	path string
 	lock *os.File
@@ -41,6 +43,8 @@ const (
 	lockFile     = "LOCK"
 	secretFile   = "secret"
 	secretIDFile = "secret-id"
+	// blobSecretFile is made like secretFile, and anew where it is lost.
+	blobSecretFile = "blob-secret"
 
 	formatName = "parley-data "
 	// format of the directory that this build writes.
@@ -171,19 +175,41 @@ func (d *dataDir) keptSecret(random io.Reader) ([]byte, error) {
 		if _, idErr := os.Stat(d.file(secretIDFile)); idErr == nil {
 			return nil, dataDirError(d.path, "its file %s is missing; restore it from a backup, or give --profile-secret if it was configured before", secretFile)
 		}
-		key := make([]byte, secretSize)
-		if _, err := io.ReadFull(random, key); err != nil {
-			return nil, fmt.Errorf("make a secret: %w", err)
-		}
-		text = []byte(hex.EncodeToString(key) + "\n")
-		err = writeOnce(d.file(secretFile), text)
+		return d.makeSecret(secretFile, random)
 	}
+	return d.readSecret(secretFile, text, err)
+}
+
+// blobSecret is what the names of blobs are derived from: the configured one,
+// else the one that is kept here.
+func (d *dataDir) blobSecret(configured config.Secret, random io.Reader) ([]byte, error) {
+	if configured != "" {
+		return []byte(configured.Reveal()), nil
+	}
+	text, err := os.ReadFile(d.file(blobSecretFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.makeSecret(blobSecretFile, random)
+	}
+	return d.readSecret(blobSecretFile, text, err)
+}
+
+func (d *dataDir) makeSecret(name string, random io.Reader) ([]byte, error) {
+	key := make([]byte, secretSize)
+	if _, err := io.ReadFull(random, key); err != nil {
+		return nil, fmt.Errorf("make a secret: %w", err)
+	}
+	text := []byte(hex.EncodeToString(key) + "\n")
+	return d.readSecret(name, text, writeOnce(d.file(name), text))
+}
+
+// readSecret reads what a file of a secret holds.
+func (d *dataDir) readSecret(name string, text []byte, err error) ([]byte, error) {
 	if err != nil {
-		return nil, dataDirError(d.path, "its file %s: %w", secretFile, reasonOf(err))
+		return nil, dataDirError(d.path, "its file %s: %w", name, reasonOf(err))
 	}
 	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(key) != secretSize {
-		return nil, dataDirError(d.path, "its file %s is damaged: %w; restore it from a backup", secretFile, eventstore.ErrCorrupt)
+		return nil, dataDirError(d.path, "its file %s is damaged: %w; restore it from a backup", name, eventstore.ErrCorrupt)
 	}
 	return key, nil
 }

@@ -24,7 +24,7 @@ func settings(t *testing.T) serve.Settings {
 	t.Helper()
 	s := serve.DefaultSettings()
 	s.Storage.DataDir = filepath.Join(t.TempDir(), "data")
-	s.Listen = serve.Listen{GRPC: "127.0.0.1:0", HTTP: "127.0.0.1:0", Admin: "127.0.0.1:0", NATS: "127.0.0.1:0"}
+	s.Listen = serve.Listen{GRPC: "127.0.0.1:0", HTTP: "127.0.0.1:0", SMTP: "127.0.0.1:0", Admin: "127.0.0.1:0", NATS: "127.0.0.1:0"}
 	return s
 }
 

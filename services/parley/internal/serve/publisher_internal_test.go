@@ -20,6 +20,10 @@ func (c *countingPublisher) Publish(context.Context, string, string, *interactio
 	return nil
 }
 
+func (c *countingPublisher) PublishAndWait(ctx context.Context, tenant, channel string, batch *interactionv1.IngressBatch) (*interactionv1.IngressReply, error) {
+	return &interactionv1.IngressReply{}, c.Publish(ctx, tenant, channel, batch)
+}
+
 func TestNothingIsAcknowledgedWhileTheLogTakesNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -36,12 +40,15 @@ func TestNothingIsAcknowledgedWhileTheLogTakesNothing(t *testing.T) {
 			inner := &countingPublisher{}
 			gate := &gatedPublisher{Publisher: inner, healthy: func() error { return c.health }}
 			err := gate.Publish(t.Context(), "default", "web", &interactionv1.IngressBatch{})
+			_, waitErr := gate.PublishAndWait(t.Context(), "default", "email", &interactionv1.IngressBatch{})
 			if c.want == nil {
 				require.NoError(t, err)
-				require.Equal(t, 1, inner.calls)
+				require.NoError(t, waitErr)
+				require.Equal(t, 2, inner.calls)
 				return
 			}
 			require.ErrorIs(t, err, c.want)
+			require.ErrorIs(t, waitErr, c.want)
 			require.Zero(t, inner.calls)
 		})
 	}

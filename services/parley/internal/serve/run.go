@@ -22,6 +22,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/server"
+	"github.com/parleyhq/parley/services/email"
 	"github.com/parleyhq/parley/services/recorder"
 )
 
@@ -45,6 +46,7 @@ type Options struct {
 type Addresses struct {
 	GRPC  string `json:"grpc,omitempty"`
 	HTTP  string `json:"http,omitempty"`
+	SMTP  string `json:"smtp,omitempty"`
 	Admin string `json:"admin,omitempty"`
 	NATS  string `json:"nats,omitempty"`
 }
@@ -80,8 +82,9 @@ type process struct {
 	// grpc and http are there where a service needs them.
 	grpc *server.GRPC
 	http *server.HTTP
-	// recorder is there where it runs in this process.
+	// recorder and mail are there where they run in this process.
 	recorder *recorder.Recorder
+	mail     *email.Intake
 }
 
 // Run starts the services, serves until ctx ends, and stops them.
@@ -139,7 +142,8 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		p.listen, p.openTracing, p.openStorage, p.openBus, p.serveGRPC, p.serveWeb, p.serveAdmin, p.awaitServices, p.announce,
+		p.listen, p.openTracing, p.openStorage, p.openBus, p.openMail, p.serveGRPC, p.serveHTTP, p.serveSMTP, p.serveAdmin,
+		p.awaitServices, p.announce,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -148,7 +152,14 @@ func (p *process) start(ctx context.Context) error {
 	return nil
 }
 
-func (p *process) needsGRPC() bool { return p.has(Recorder) || p.has(Customer) || p.has(Feed) }
+// needsStorage says that a service keeps something in the data directory.
+func (p *process) needsStorage() bool { return p.has(Recorder) || p.has(Customer) || p.has(Feed) }
+
+func (p *process) needsGRPC() bool { return p.needsStorage() || p.has(Email) }
+
+func (p *process) needsHTTP() bool {
+	return p.has(WebEntry) || p.has(Email) && p.settings.Mail.webhooks()
+}
 
 func (p *process) listen(ctx context.Context) error {
 	l := p.settings.Listen
@@ -158,7 +169,8 @@ func (p *process) listen(ctx context.Context) error {
 		into   *string
 	}{
 		{l.grpc(), p.needsGRPC(), &p.running.Addresses.GRPC},
-		{l.http(), p.has(WebEntry), &p.running.Addresses.HTTP},
+		{l.http(), p.needsHTTP(), &p.running.Addresses.HTTP},
+		{l.smtp(), p.has(Email), &p.running.Addresses.SMTP},
 		{l.admin(), true, &p.running.Addresses.Admin},
 	} {
 		if !a.wanted {

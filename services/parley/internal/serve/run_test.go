@@ -58,12 +58,12 @@ func TestServes(t *testing.T) {
 	var said serve.Addresses
 	require.NoError(t, json.Unmarshal(text, &said))
 	require.Equal(t, r.Addresses, said)
-	for name, addr := range map[string]string{"grpc": said.GRPC, "http": said.HTTP, "admin": said.Admin, "nats": said.NATS} {
+	for name, addr := range map[string]string{"grpc": said.GRPC, "http": said.HTTP, "smtp": said.SMTP, "admin": said.Admin, "nats": said.NATS} {
 		require.NotEmpty(t, addr, name)
 	}
 
 	conn := dial(t, said.GRPC)
-	for _, service := range []string{"", "parley.interaction.v1.InteractionService", "parley.customer.v1.CustomerService", "parley.feed.v1.EventService"} {
+	for _, service := range []string{"", "parley.interaction.v1.InteractionService", "parley.customer.v1.CustomerService", "parley.feed.v1.EventService", "parley.email.v1.EmailService"} {
 		h, err := healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{Service: service})
 		require.NoError(t, err, service)
 		require.Equal(t, healthv1.HealthCheckResponse_SERVING, h.GetStatus(), service)
@@ -144,7 +144,7 @@ func TestPortTakenNamesTheFlag(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, taken.Close()) })
-	for _, flag := range []string{"grpc-listen", "http-listen", "admin-listen", "nats-listen"} {
+	for _, flag := range []string{"grpc-listen", "http-listen", "smtp-listen", "admin-listen", "nats-listen"} {
 		t.Run(flag, func(t *testing.T) {
 			t.Parallel()
 			s := settings(t)
@@ -201,7 +201,7 @@ func TestGarbage(t *testing.T) {
 	t.Parallel()
 	r, _ := run(t, settings(t))
 	a := r.Addresses
-	for _, addr := range []string{a.GRPC, a.HTTP, a.Admin, a.NATS} {
+	for _, addr := range []string{a.GRPC, a.HTTP, a.SMTP, a.Admin, a.NATS} {
 		for _, garbage := range [][]byte{
 			{0}, bytes.Repeat([]byte{0xff}, 4096), []byte("GET / HTTP/9.9\r\n\r\n"), []byte("POST /v1/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{"),
 			[]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff"), []byte("PUB ingress.default.web 99999999\r\nx\r\n"),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"google.golang.org/protobuf/proto"
 
@@ -20,7 +21,9 @@ import (
 	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/pkg/view/pebbleview"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
+	emailv1 "github.com/parleyhq/parley/proto/gen/parley/email/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+	"github.com/parleyhq/parley/services/email"
 	"github.com/parleyhq/parley/services/feed"
 	"github.com/parleyhq/parley/services/recorder"
 	"github.com/parleyhq/parley/services/web"
@@ -34,13 +37,13 @@ func (p *process) openStorage(ctx context.Context) error {
 	var err error
 	if p.validator, err = event.NewValidator(
 		&interactionv1.Interaction{}, &interactionv1.QuarantinedBody{},
-		&customerv1.GetCustomerRequest{}, &customerv1.LookupCustomerRequest{},
+		&customerv1.GetCustomerRequest{}, &customerv1.LookupCustomerRequest{}, &emailv1.ImportMailsRequest{},
 	); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	p.codec = event.NewCodec()
-	if !p.needsGRPC() && p.settings.NATS.URL != "" {
-		return nil // a gateway alone keeps nothing
+	if !p.needsStorage() && p.settings.NATS.URL != "" {
+		return nil // gateways alone keep nothing
 	}
 	if p.dir, err = openDataDir(p.settings.Storage.DataDir); err != nil {
 		return err
@@ -104,21 +107,40 @@ func (p *process) serveGRPC(ctx context.Context) error {
 	if p.grpc, err = server.NewGRPC(cfg); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	resolver, err := p.resolver()
-	if err != nil {
+	if err := p.startServices(ctx); err != nil {
 		return err
 	}
-	views, err := p.openViews()
-	if err != nil {
-		return err
+	p.loops.serve(p.listeners["grpc-listen"], p.grpc.Serve)
+	p.stack.Push("gRPC", func(ctx context.Context) error {
+		p.grpc.Stop(ctx)
+		return nil
+	})
+	return nil
+}
+
+// startServices starts the services that were named and answer over gRPC.
+func (p *process) startServices(ctx context.Context) error {
+	var (
+		resolver *identity.Resolver
+		views    view.Store
+	)
+	if p.needsStorage() {
+		var err error
+		if resolver, err = p.resolver(); err != nil {
+			return err
+		}
+		if views, err = p.openViews(); err != nil {
+			return err
+		}
 	}
 	for _, s := range []struct {
 		name  string
 		start func() error
 	}{
 		{Recorder, func() error { return p.startRecorder(ctx, resolver) }},
-		{Customer, func() error { return p.startCustomer(ctx, views, resolver) }},
+		{Customer, func() error { return p.startCustomer(ctx, views) }},
 		{Feed, func() error { return p.startFeed(ctx, views) }},
+		{Email, p.startEmail},
 	} {
 		if !p.has(s.name) {
 			continue
@@ -127,11 +149,6 @@ func (p *process) serveGRPC(ctx context.Context) error {
 			return fmt.Errorf("start the %s: %w", s.name, err)
 		}
 	}
-	p.loops.serve(p.listeners["grpc-listen"], p.grpc.Serve)
-	p.stack.Push("gRPC", func(ctx context.Context) error {
-		p.grpc.Stop(ctx)
-		return nil
-	})
 	return nil
 }
 
@@ -159,8 +176,14 @@ func (p *process) check(m proto.Message) []rpcerr.Violation {
 }
 
 func (p *process) startRecorder(ctx context.Context, resolver *identity.Resolver) error {
+	var lease recorder.Lease
+	if p.settings.NATS.URL != "" {
+		// Others may record into the same log.
+		lease = p.running.bus.Lease("recorder")
+	}
 	r, err := recorder.New(recorder.Deps{
-		Log: p.running.log, Bus: p.running.bus, Codec: p.codec, Validator: p.validator, Resolver: resolver,
+		Lease: lease,
+		Log:   p.running.log, Bus: p.running.bus, Codec: p.codec, Validator: p.validator, Resolver: resolver,
 		IndexDir: p.dir.file("recorder"), Now: p.opts.Now, Logger: p.log, Metrics: p.registry,
 	})
 	if err != nil {
@@ -228,45 +251,86 @@ func (p *process) project(ctx context.Context, name string, one projection.Proje
 // publisher is the gateways' way in. Where the recorder runs in this process and
 // its log is full or away, nothing more is acknowledged: senders keep what they
 // have rather than fill the ingress stream.
-func (p *process) publisher() web.Publisher {
-	if p.recorder == nil {
-		return p.running.bus.Publisher()
-	}
-	return &gatedPublisher{Publisher: p.running.bus.Publisher(), healthy: p.recorder.Healthy}
+func (p *process) publisher() email.Publisher {
+	return &gatedPublisher{Publisher: p.running.bus.Publisher(), healthy: func() error {
+		// Mail's way in is made before the recorder is.
+		if p.recorder == nil {
+			return nil
+		}
+		return p.recorder.Healthy()
+	}}
 }
 
 type gatedPublisher struct {
-	web.Publisher
+	email.Publisher
 	healthy func() error
 }
 
 func (g *gatedPublisher) Publish(ctx context.Context, tenantName, channel string, batch *interactionv1.IngressBatch) error {
+	if err := g.refusal(); err != nil {
+		return err
+	}
+	return g.Publisher.Publish(ctx, tenantName, channel, batch)
+}
+
+func (g *gatedPublisher) PublishAndWait(ctx context.Context, tenantName, channel string, batch *interactionv1.IngressBatch) (*interactionv1.IngressReply, error) {
+	if err := g.refusal(); err != nil {
+		return nil, err
+	}
+	return g.Publisher.PublishAndWait(ctx, tenantName, channel, batch)
+}
+
+// refusal is why nothing is taken now.
+func (g *gatedPublisher) refusal() error {
 	switch err := g.healthy(); {
 	case errors.Is(err, eventstore.ErrFull):
 		return fmt.Errorf("%w: %w", bus.ErrFull, err)
 	case errors.Is(err, eventstore.ErrUnavailable):
 		return fmt.Errorf("%w: %w", bus.ErrUnavailable, err)
 	default:
-		return g.Publisher.Publish(ctx, tenantName, channel, batch)
+		return nil
 	}
 }
 
-// serveWeb starts the tracking API.
-func (p *process) serveWeb(context.Context) error {
-	if !p.has(WebEntry) {
+// serveHTTP starts what the outside calls by HTTP.
+func (p *process) serveHTTP(context.Context) error {
+	if !p.needsHTTP() {
 		return nil
-	}
-	keys, err := p.settings.Access.writeKeys()
-	if err != nil {
-		return wrapFlag("write-keys", err)
-	}
-	proxies, err := p.settings.Web.proxies()
-	if err != nil {
-		return err
 	}
 	tlsConfig, err := p.settings.Access.httpTLS().Config(p.opts.Now)
 	if err != nil {
 		return err
+	}
+	mux := http.NewServeMux()
+	if p.has(WebEntry) {
+		gateway, err := p.webGateway()
+		if err != nil {
+			return err
+		}
+		mux.Handle("/", gateway.Handler())
+	}
+	if p.has(Email) {
+		webhooks, err := email.NewWebhooks(p.mail, p.settings.Mail.webhookConfig())
+		if err != nil {
+			return fmt.Errorf("--mail-…: %w", err)
+		}
+		mux.Handle(email.PathWebhooks, webhooks.Handler())
+	}
+	p.http = server.NewHTTP(mux, p.log, tlsConfig)
+	p.loops.serve(p.listeners["http-listen"], p.http.Serve)
+	p.stack.Push("HTTP", p.http.Stop)
+	return nil
+}
+
+// webGateway makes the tracking API.
+func (p *process) webGateway() (*web.Gateway, error) {
+	keys, err := p.settings.Access.writeKeys()
+	if err != nil {
+		return nil, wrapFlag("write-keys", err)
+	}
+	proxies, err := p.settings.Web.proxies()
+	if err != nil {
+		return nil, err
 	}
 	w := p.settings.Web
 	gateway, err := web.New(web.Config{
@@ -276,11 +340,27 @@ func (p *process) serveWeb(context.Context) error {
 		Publisher: p.publisher(), Keys: keys, Validator: p.validator, Now: p.opts.Now, Logger: p.log, Registerer: p.registry,
 	})
 	if err != nil {
-		return fmt.Errorf("--http-…: %w", err)
+		return nil, fmt.Errorf("--http-…: %w", err)
 	}
-	p.http = server.NewHTTP(gateway.Handler(), p.log, tlsConfig)
-	p.loops.serve(p.listeners["http-listen"], p.http.Serve)
-	p.stack.Push("HTTP", p.http.Stop)
+	return gateway, nil
+}
+
+// serveSMTP starts to take mail.
+func (p *process) serveSMTP(context.Context) error {
+	if !p.has(Email) {
+		return nil
+	}
+	m := p.settings.Mail
+	tlsConfig, err := m.tls().Config(p.opts.Now)
+	if err != nil {
+		return err
+	}
+	smtp, err := email.NewSMTPServer(p.mail, email.SMTPConfig{TLS: tlsConfig, RequireTLS: m.RequireTLS, MaxConnections: m.MaxConnections})
+	if err != nil {
+		return fmt.Errorf("--smtp-…: %w", err)
+	}
+	p.loops.serve(p.listeners["smtp-listen"], smtp.Serve)
+	p.stack.Push("SMTP", smtp.Stop)
 	return nil
 }
 

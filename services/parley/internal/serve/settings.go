@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parleyhq/parley/pkg/blob"
 	"github.com/parleyhq/parley/pkg/config"
 	"github.com/parleyhq/parley/pkg/credential"
 	"github.com/parleyhq/parley/pkg/server"
@@ -24,6 +25,8 @@ type Settings struct {
 	Access  Access
 	NATS    NATS
 	Web     Web
+	Mail    Mail
+	Blobs   Blobs
 	Process Process
 }
 
@@ -46,7 +49,9 @@ type Listen struct {
 	// GRPC defaults to 127.0.0.1:7300.
 	GRPC string `flag:"grpc-listen" usage:"address of gRPC"`
 	// HTTP defaults to 127.0.0.1:7380.
-	HTTP string `flag:"http-listen" usage:"address of HTTP for the outside: tracking"`
+	HTTP string `flag:"http-listen" usage:"address of HTTP for the outside: tracking, mail vendors' webhooks"`
+	// SMTP defaults to 127.0.0.1:2525.
+	SMTP string `flag:"smtp-listen" usage:"address of SMTP for inbound mail"`
 	// Admin defaults to 127.0.0.1:7390.
 	Admin string `flag:"admin-listen" usage:"address of HTTP for the inside: metrics, health, readiness"`
 	// NATS of the embedded server. Defaults to 127.0.0.1:4222.
@@ -159,9 +164,11 @@ const (
 func DefaultSettings() Settings {
 	return Settings{
 		Storage: Storage{DataDir: "./parley-data", EventStore: embeddedEngine, Views: embeddedEngine},
-		Listen:  Listen{GRPC: "127.0.0.1:7300", HTTP: "127.0.0.1:7380", Admin: "127.0.0.1:7390", NATS: "127.0.0.1:4222"},
+		Listen:  Listen{GRPC: "127.0.0.1:7300", HTTP: "127.0.0.1:7380", SMTP: "127.0.0.1:2525", Admin: "127.0.0.1:7390", NATS: "127.0.0.1:4222"},
 		Access:  Access{WriteKeys: []WriteKey{{Key: DevKey, Tenant: DefaultTenant, Source: "dev"}}},
 		NATS:    NATS{MaxIngress: 1 << 30},
+		Mail:    defaultMail(),
+		Blobs:   Blobs{MaxBytes: blob.DefaultMaxBytes},
 		Process: Process{LogFormat: "auto", LogLevel: "info", TraceShare: 0.01, StopTimeout: 20 * time.Second},
 	}
 }
@@ -175,10 +182,14 @@ const (
 	Customer = "customer"
 	Feed     = "feed"
 	WebEntry = "web"
+	Email    = "email"
 )
 
 // Services that there are.
-func Services() []string { return []string{Recorder, Customer, Feed, WebEntry} }
+func Services() []string { return []string{Recorder, Customer, Feed, WebEntry, Email} }
+
+// isGateway says that a service keeps nothing and needs nothing but NATS.
+func isGateway(service string) bool { return service == WebEntry || service == Email }
 
 // minSecret is the least number of characters of a secret.
 const minSecret = 16
@@ -187,7 +198,7 @@ const minSecret = 16
 // with the flag and what to do.
 func (s *Settings) Check(services []string) error {
 	errs := []error{s.checkEngines(services)}
-	for _, a := range []server.Address{s.Listen.grpc(), s.Listen.http(), s.Listen.admin(), s.Listen.nats()} {
+	for _, a := range []server.Address{s.Listen.grpc(), s.Listen.http(), s.Listen.smtp(), s.Listen.admin(), s.Listen.nats()} {
 		errs = append(errs, a.Check())
 	}
 	keys, err := s.Access.Keys()
@@ -197,14 +208,14 @@ func (s *Settings) Check(services []string) error {
 	_, err = s.Web.proxies()
 	errs = append(errs, err)
 	_, err = s.Process.level()
-	errs = append(errs, err, s.Process.checkTracing())
+	errs = append(errs, err, s.Process.checkTracing(), s.Mail.check(s.Blobs), s.Blobs.check())
 	if !slices.Contains([]string{"auto", "text", "json"}, s.Process.LogFormat) {
 		errs = append(errs, fmt.Errorf("--log-format %s: there are auto, text and json", s.Process.LogFormat))
 	}
 	for _, secret := range []struct {
 		flag  string
 		value config.Secret
-	}{{"profile-secret", s.Storage.ProfileSecret}, {"http-link-secret", s.Web.LinkSecret}} {
+	}{{"profile-secret", s.Storage.ProfileSecret}, {"http-link-secret", s.Web.LinkSecret}, {"blobs-secret", s.Blobs.Secret}} {
 		if n := len(secret.value); n > 0 && n < minSecret {
 			errs = append(errs, fmt.Errorf("--%s: want at least %d characters", secret.flag, minSecret))
 		}
@@ -252,22 +263,29 @@ func (s *Settings) checkEngines(services []string) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	var missing []string
+	var missing, gateways []string
 	for _, name := range Services() {
-		if len(services) > 0 && !slices.Contains(services, name) {
+		here := len(services) == 0 || slices.Contains(services, name)
+		switch {
+		case here && isGateway(name):
+			gateways = append(gateways, name)
+		case !here && !isGateway(name):
 			missing = append(missing, name)
 		}
 	}
-	// Without the web gateway nothing is missing: it is one way in of several.
-	if len(missing) == 0 || len(missing) == 1 && missing[0] == WebEntry {
+	// Without a gateway nothing is missing: it is one way in of several.
+	if len(missing) == 0 {
 		return nil
 	}
-	// The web gateway alone needs nothing but NATS.
-	if len(services) == 1 && services[0] == WebEntry && s.NATS.URL != "" {
+	// Gateways alone need nothing but NATS, and a place for blobs that others can read.
+	if len(gateways) == len(services) && s.NATS.URL != "" {
+		if slices.Contains(services, Email) && (s.Blobs.URL == "" || s.Blobs.Secret == "") {
+			return errors.New("email in a process of its own: give --blobs, a place that all processes reach, and --blobs-secret, the same for all of them")
+		}
 		return nil
 	}
 	return fmt.Errorf("%s without %s: the embedded event store, NATS and views belong to one process, so all services have to run in it: "+
-		"leave the names out, or run `parley serve recorder customer feed` and `parley serve web` over one external --nats; "+
+		"leave the names out, or run `parley serve recorder customer feed` and the gateways, for example `parley serve web`, over one external --nats; "+
 		"other services in processes of their own need --event-store esdb://…, --nats and --views postgres://…, and the first and the last are %w",
 		strings.Join(services, ", "), strings.Join(missing, ", "), ErrUnsupported)
 }
@@ -286,6 +304,7 @@ func (s *Settings) checkExposure(keys *credential.Keys) error {
 	}{
 		{s.Listen.grpc(), !keys.Empty(), "configure --api-keys (`parley key new` makes one)", s.Access.GRPCTLSCert != "", "--grpc-tls-cert and --grpc-tls-key"},
 		{s.Listen.http(), ownKeys, "configure --write-keys of your own in place of `dev`", s.Access.HTTPTLSCert != "", "--http-tls-cert and --http-tls-key"},
+		{s.Listen.smtp(), s.Mail.ownAddresses(), "configure --mail-addresses of your own in place of `" + DefaultMailAddress + "`", s.Mail.TLSCert != "", "--smtp-tls-cert and --smtp-tls-key"},
 		{s.Listen.admin(), !keys.Empty(), "configure --api-keys (`parley key new` makes one)", s.Access.HTTPTLSCert != "", "--http-tls-cert and --http-tls-key"},
 		{s.Listen.nats(), s.NATS.Password != "" || s.NATS.Token != "", "configure --nats-token, or --nats-user and --nats-password", s.NATS.TLSCert != "", "--nats-tls-cert and --nats-tls-key"},
 	} {
@@ -313,6 +332,7 @@ func (e *ExposedError) Unwrap() error { return e.err }
 
 func (l Listen) grpc() server.Address  { return server.Address{Flag: "grpc-listen", Addr: l.GRPC} }
 func (l Listen) http() server.Address  { return server.Address{Flag: "http-listen", Addr: l.HTTP} }
+func (l Listen) smtp() server.Address  { return server.Address{Flag: "smtp-listen", Addr: l.SMTP} }
 func (l Listen) admin() server.Address { return server.Address{Flag: "admin-listen", Addr: l.Admin} }
 func (l Listen) nats() server.Address  { return server.Address{Flag: "nats-listen", Addr: l.NATS} }
 
@@ -348,15 +368,19 @@ func (a Access) writeKeys() (*web.KeyTable, error) {
 	return web.NewKeyTable(keys)
 }
 
-// proxies are networks; a single address is a network of its own.
 func (w Web) proxies() ([]netip.Prefix, error) {
+	return networks("http-trusted-proxies", w.TrustedProxies)
+}
+
+// networks reads the networks of a setting; a single address is a network of its own.
+func networks(flag string, texts []string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
-	for _, text := range w.TrustedProxies {
+	for _, text := range texts {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
 			addr, err := netip.ParseAddr(text)
 			if err != nil {
-				return nil, fmt.Errorf("--http-trusted-proxies %s: want a network, for example 10.0.0.0/8", text)
+				return nil, fmt.Errorf("--%s %s: want a network, for example 10.0.0.0/8", flag, text)
 			}
 			p = netip.PrefixFrom(addr, addr.BitLen())
 		}

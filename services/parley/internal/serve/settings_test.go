@@ -21,7 +21,7 @@ import (
 // texts gives every setting a value that is not its default.
 var texts = map[string]string{
 	"data-dir": "/var/lib/parley", "event-store": "esdb://one", "views": "postgres://two", "profile-secret": "0123456789abcdef", "default-region": "AT",
-	"grpc-listen": "127.0.0.2:1", "http-listen": "127.0.0.2:2", "admin-listen": "127.0.0.2:3", "nats-listen": "127.0.0.2:4",
+	"grpc-listen": "127.0.0.2:1", "http-listen": "127.0.0.2:2", "smtp-listen": "127.0.0.2:5", "admin-listen": "127.0.0.2:3", "nats-listen": "127.0.0.2:4",
 	"api-keys":      "name=shop,hash=sha256:ab,tenant=acme,source=shop,scopes=record+read;name=ops,hash=sha256:cd,tenant=acme,scopes=ops",
 	"write-keys":    "key=k1,tenant=acme,source=site,region=AT,currency=EUR,rate=50",
 	"grpc-tls-cert": "g.pem", "grpc-tls-key": "gk.pem", "http-tls-cert": "h.pem", "http-tls-key": "hk.pem", "allow-plain-text": "true",
@@ -29,6 +29,11 @@ var texts = map[string]string{
 	"nats-tls-ca": "ca.pem", "nats-tls-cert": "n.pem", "nats-tls-key": "nk.pem", "nats-replicas": "3", "ingress-max-bytes": "2GiB",
 	"http-public-url": "https://t.example.com", "http-allowed-origins": "https://a.example,https://b.example", "http-trusted-proxies": "10.0.0.0/8",
 	"http-ignored-referrers": "pay.example", "http-link-secret": "fedcba9876543210", "http-events-per-second": "12.5",
+	"mail-addresses": "address=@acme.example,tenant=acme,queue=support;address=press@acme.example,tenant=acme", "mail-max-bytes": "10MiB", "smtp-hostname": "mx.acme.example",
+	"smtp-tls-cert": "s.pem", "smtp-tls-key": "sk.pem", "smtp-require-tls": "true", "smtp-max-connections": "50", "smtp-relays": "203.0.113.0/28",
+	"mail-authentication": "false", "mail-trusted-servers": "id=mx.acme.example,fields=2", "mail-mailgun-key": "key-0123456789", "mail-mailgun-checks": "true",
+	"mail-postmark-user": "pm", "mail-postmark-password": "pm-0123456789", "mail-sendgrid-user": "sg", "mail-sendgrid-password": "sg-0123456789",
+	"blobs": "s3://mails/raw", "blobs-access-key": "AK", "blobs-secret-key": "sk-0123456789", "blobs-secret": "02468ace13579bdf", "blobs-max-bytes": "1GiB",
 	"ready-file": "/run/parley.json", "log-format": "json", "log-level": "debug", "otlp-endpoint": "http://127.0.0.1:4317", "trace-share": "0.5", "stop-timeout": "7s", "drain-delay": "3s",
 }
 
@@ -75,7 +80,9 @@ func TestFlagsEnvironmentAndFileAreEqual(t *testing.T) {
 	l, err = config.New(&s)
 	require.NoError(t, err)
 	require.NoError(t, l.Write(&out))
-	for _, secret := range []string{"0123456789abcdef", "fedcba9876543210"} {
+	for _, secret := range []string{
+		"0123456789abcdef", "fedcba9876543210", "key-0123456789", "pm-0123456789", "sg-0123456789", "sk-0123456789", "02468ace13579bdf",
+	} {
 		require.NotContains(t, out.String(), secret)
 		require.NotContains(t, fmt.Sprintf("%+v", byFlags), secret)
 	}
@@ -85,7 +92,7 @@ func TestDefaultsStartAndNameThePorts(t *testing.T) {
 	t.Parallel()
 	s := serve.DefaultSettings()
 	require.NoError(t, s.Check(nil))
-	require.Equal(t, serve.Listen{GRPC: "127.0.0.1:7300", HTTP: "127.0.0.1:7380", Admin: "127.0.0.1:7390", NATS: "127.0.0.1:4222"}, s.Listen)
+	require.Equal(t, serve.Listen{GRPC: "127.0.0.1:7300", HTTP: "127.0.0.1:7380", SMTP: "127.0.0.1:2525", Admin: "127.0.0.1:7390", NATS: "127.0.0.1:4222"}, s.Listen)
 	require.Equal(t, "./parley-data", s.Storage.DataDir)
 	require.Equal(t, []serve.WriteKey{{Key: "dev", Tenant: "default", Source: "dev"}}, s.Access.WriteKeys)
 }
@@ -145,18 +152,31 @@ func TestCheckNamesTheFlag(t *testing.T) {
 		"same key": {change: func(s *serve.Settings) {
 			s.Access.WriteKeys = append(s.Access.WriteKeys, serve.WriteKey{Key: "dev", Tenant: "default", Source: "b"})
 		}, want: "same write key"},
-		"proxies":     {change: func(s *serve.Settings) { s.Web.TrustedProxies = []string{"x"} }, want: "--http-trusted-proxies x"},
-		"log level":   {change: func(s *serve.Settings) { s.Process.LogLevel = "loud" }, want: "--log-level loud"},
-		"log format":  {change: func(s *serve.Settings) { s.Process.LogFormat = "xml" }, want: "--log-format xml"},
-		"secret":      {change: func(s *serve.Settings) { s.Storage.ProfileSecret = "short" }, want: "--profile-secret: want at least"},
-		"link secret": {change: func(s *serve.Settings) { s.Web.LinkSecret = "short" }, want: "--http-link-secret"},
-		"collector":   {change: func(s *serve.Settings) { s.Process.OTLPEndpoint = "127.0.0.1:4317" }, want: "--otlp-endpoint 127.0.0.1:4317: want a URL"},
-		"share":       {change: func(s *serve.Settings) { s.Process.TraceShare = 2 }, want: "--trace-share 2"},
-		"data dir":    {change: func(s *serve.Settings) { s.Storage.DataDir = "" }, want: "--data-dir"},
-		"timeout":     {change: func(s *serve.Settings) { s.Process.StopTimeout = 0 }, want: "--stop-timeout"},
-		"no service":  {services: []string{"mail"}, want: `no service "mail"; there are recorder, customer, feed, web`},
-		"apart":       {services: []string{"customer"}, want: "the embedded event store, NATS and views belong to one process"},
-		"web apart":   {services: []string{"web"}, want: "--nats"},
+		"proxies":      {change: func(s *serve.Settings) { s.Web.TrustedProxies = []string{"x"} }, want: "--http-trusted-proxies x"},
+		"log level":    {change: func(s *serve.Settings) { s.Process.LogLevel = "loud" }, want: "--log-level loud"},
+		"log format":   {change: func(s *serve.Settings) { s.Process.LogFormat = "xml" }, want: "--log-format xml"},
+		"secret":       {change: func(s *serve.Settings) { s.Storage.ProfileSecret = "short" }, want: "--profile-secret: want at least"},
+		"link secret":  {change: func(s *serve.Settings) { s.Web.LinkSecret = "short" }, want: "--http-link-secret"},
+		"collector":    {change: func(s *serve.Settings) { s.Process.OTLPEndpoint = "127.0.0.1:4317" }, want: "--otlp-endpoint 127.0.0.1:4317: want a URL"},
+		"share":        {change: func(s *serve.Settings) { s.Process.TraceShare = 2 }, want: "--trace-share 2"},
+		"data dir":     {change: func(s *serve.Settings) { s.Storage.DataDir = "" }, want: "--data-dir"},
+		"timeout":      {change: func(s *serve.Settings) { s.Process.StopTimeout = 0 }, want: "--stop-timeout"},
+		"no service":   {services: []string{"mail"}, want: `no service "mail"; there are recorder, customer, feed, web, email`},
+		"apart":        {services: []string{"customer"}, want: "the embedded event store, NATS and views belong to one process"},
+		"web apart":    {services: []string{"web"}, want: "--nats"},
+		"mail apart":   {change: func(s *serve.Settings) { s.NATS.URL = "nats://other:4222" }, services: []string{"web", "email"}, want: "--blobs"},
+		"no addresses": {change: func(s *serve.Settings) { s.Mail.Addresses = nil }, want: "--mail-addresses"},
+		"mail address": {change: func(s *serve.Settings) { s.Mail.Addresses[0].Address = "parley.local" }, want: "--mail-addresses"},
+		"mail tenant":  {change: func(s *serve.Settings) { s.Mail.Addresses[0].Tenant = "" }, want: "--mail-addresses"},
+		"mail size":    {change: func(s *serve.Settings) { s.Mail.MaxBytes = 65 << 20 }, want: "--mail-max-bytes 65MiB"},
+		"hostname":     {change: func(s *serve.Settings) { s.Mail.Hostname = "a b" }, want: "--smtp-hostname"},
+		"connections":  {change: func(s *serve.Settings) { s.Mail.MaxConnections = 0 }, want: "--smtp-max-connections 0"},
+		"TLS needed":   {change: func(s *serve.Settings) { s.Mail.RequireTLS = true }, want: "--smtp-require-tls"},
+		"relays":       {change: func(s *serve.Settings) { s.Mail.Relays = []string{"x"} }, want: "--smtp-relays x"},
+		"servers":      {change: func(s *serve.Settings) { s.Mail.TrustedServers = []serve.MailServer{{}} }, want: "--mail-trusted-servers"},
+		"blobs":        {change: func(s *serve.Settings) { s.Blobs.URL = "gs://x" }, want: "--blobs"},
+		"blob size":    {change: func(s *serve.Settings) { s.Blobs.MaxBytes = 0 }, want: "--blobs-max-bytes"},
+		"blob secret":  {change: func(s *serve.Settings) { s.Blobs.Secret = "short" }, want: "--blobs-secret: want at least"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -171,6 +191,9 @@ func TestCheckNamesTheFlag(t *testing.T) {
 	require.NoError(t, s.Check([]string{"recorder", "customer", "feed"}))
 	s.NATS.URL = "nats://other:4222"
 	require.NoError(t, s.Check([]string{"web"}))
+	s.Blobs.URL, s.Blobs.Secret = "s3://mails", "0123456789abcdef"
+	require.NoError(t, s.Check([]string{"web", "email"}))
+	require.NoError(t, s.Check([]string{"email"}))
 	s.Storage.Views = "postgresql://x"
 	require.ErrorIs(t, s.Check(nil), serve.ErrUnsupported)
 }
