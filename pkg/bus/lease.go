@@ -180,9 +180,7 @@ func (l *Lease) renew(ctx context.Context, kv jetstream.KeyValue, revision uint6
 		case <-ticker.C:
 		}
 		asked := time.Now()
-		call, cancel := context.WithTimeout(ctx, leaseRenewal)
-		next, err := kv.Update(call, l.name, []byte(l.id), revision)
-		cancel()
+		next, err := l.rewrite(ctx, kv, revision)
 		switch {
 		case err == nil:
 			revision, renewed = next, asked
@@ -194,6 +192,27 @@ func (l *Lease) renew(ctx context.Context, kv jetstream.KeyValue, revision uint6
 			return
 		}
 	}
+}
+
+// rewrite renews once.
+func (l *Lease) rewrite(ctx context.Context, kv jetstream.KeyValue, revision uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaseRenewal)
+	defer cancel()
+	next, err := kv.Update(ctx, l.name, []byte(l.id), revision)
+	if !isLeaseConflict(err) {
+		return next, err
+	}
+	// It may have been ourselves: a renewal is done although its answer came too late.
+	entry, lookErr := kv.Get(ctx, l.name)
+	switch {
+	case errors.Is(lookErr, jetstream.ErrKeyNotFound):
+		return 0, err
+	case lookErr != nil:
+		return 0, lookErr
+	case string(entry.Value()) != l.id:
+		return 0, err
+	}
+	return kv.Update(ctx, l.name, []byte(l.id), entry.Revision())
 }
 
 // giveBack lets the next one in at once. Should it fail, he waits for a while.

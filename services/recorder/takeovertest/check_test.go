@@ -141,7 +141,7 @@ func (a *auditor) takeDecision(tenant string, rec *eventv1.RecordedEvent) {
 	if cause := a.pending[tenant]; cause != "" {
 		require.Equal(a.t, cause, ev.GetCausationId(), "position %d: the decisions before wait for their interaction", rec.GetPosition())
 	}
-	require.NotContains(a.t, a.interactions, ev.GetCausationId(), "position %d: it was decided when the interaction was recorded", rec.GetPosition())
+	require.Nil(a.t, a.interactions[ev.GetCausationId()], "position %d: it was decided when the interaction was recorded", rec.GetPosition())
 	a.pending[tenant] = ev.GetCausationId()
 }
 
@@ -167,8 +167,9 @@ func (a *auditor) checkEvidence(rec *eventv1.RecordedEvent) {
 		evidence, x, y = p.LinkRefused.GetEvidenceEventId(), p.LinkRefused.GetProfileId(), p.LinkRefused.GetOtherProfileId()
 	case *eventv1.Payload_CustomersMerged:
 		if id := p.CustomersMerged.GetLinkEventId(); id != "" {
-			require.Contains(a.t, a.decisions, id, "position %d: the link that merges", rec.GetPosition())
-			require.Less(a.t, a.decisions[id].GetPosition(), rec.GetPosition())
+			link := a.decisions[id]
+			require.NotNil(a.t, link, "position %d: the link that merges", rec.GetPosition())
+			require.Less(a.t, link.GetPosition(), rec.GetPosition())
 		}
 		return
 	default:
@@ -195,7 +196,7 @@ func (a *auditor) checkComplete(l *load) {
 	a.t.Helper()
 	require.Empty(a.t, a.pending, "decisions without their interactions")
 	for id, ev := range l.accepted {
-		require.Contains(a.t, a.interactions, id, "%s %s was lost", ev.GetSource(), ev.GetSourceId())
+		require.NotNil(a.t, a.interactions[id], "%s %s was lost", ev.GetSource(), ev.GetSourceId())
 	}
 	require.Len(a.t, a.interactions, len(l.accepted))
 	require.Equal(a.t, l.quarantined, a.quarantined, "in quarantine")
@@ -247,7 +248,7 @@ func (a *auditor) checkCommands(l *load) {
 	}
 	for cause, events := range a.byCause {
 		if events[0].GetEvent().GetSource() == deskSource {
-			require.Contains(a.t, l.commands, cause, "nobody gave that command")
+			require.NotNil(a.t, l.commands[cause], "nobody gave that command")
 		}
 	}
 }

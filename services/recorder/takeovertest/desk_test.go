@@ -13,8 +13,9 @@ import (
 )
 
 // desk is where people decide who is who, one command after the other, about
-// customers of whom nobody else speaks in between: so each command has one
-// right outcome, however often it is delivered.
+// customers of whom nobody else speaks in between. What is refused here can
+// never be carried out, and what is carried out stands in the log: so each
+// command has one right outcome, however often it comes.
 type desk struct {
 	*load
 	tenant string
@@ -28,14 +29,15 @@ const deskSource = "desk"
 func (d *desk) run() {
 	for people := 0; !d.over(); people++ {
 		name := func(who string) string { return fmt.Sprintf("desk-%d-%s", people, who) }
-		a, b := d.profile(name("a")), d.profile(name("b"))
+		a, b, c := d.profile(name("a")), d.profile(name("b")), d.profile(name("c"))
 		d.see(name("a"), name("shared"))
 		d.see(name("b"), "")
+		d.see(name("c"), name("own"))
 		d.do(&interactionv1.IdentityCommand{Kind: mergeOf(a, b)}, none)
-		d.do(&interactionv1.IdentityCommand{Kind: mergeOf(b, a)}, interactionv1.IdentityRefusal_IDENTITY_REFUSAL_SAME_CUSTOMER)
+		d.do(&interactionv1.IdentityCommand{Kind: mergeOf(d.address(name("own")), c)}, interactionv1.IdentityRefusal_IDENTITY_REFUSAL_SAME_CUSTOMER)
 		d.see(name("b"), name("shared"))
 		d.do(&interactionv1.IdentityCommand{Kind: splitOf(a, b)}, none)
-		d.do(&interactionv1.IdentityCommand{Kind: splitOf(b, a)}, interactionv1.IdentityRefusal_IDENTITY_REFUSAL_NOT_A_PROFILE)
+		d.do(&interactionv1.IdentityCommand{Kind: splitOf(b, c)}, interactionv1.IdentityRefusal_IDENTITY_REFUSAL_NOT_A_PROFILE)
 		d.do(&interactionv1.IdentityCommand{Kind: mergeOf(a, d.profile(name("nobody")))}, interactionv1.IdentityRefusal_IDENTITY_REFUSAL_UNKNOWN_CUSTOMER)
 		// The decision forbids it; that it was refused stands in the log.
 		d.do(&interactionv1.IdentityCommand{Kind: &interactionv1.IdentityCommand_Link{Link: &interactionv1.IdentityCommand_LinkProfiles{
@@ -60,6 +62,10 @@ func splitOf(a string, moved ...string) *interactionv1.IdentityCommand_Split {
 
 func (d *desk) profile(user string) string {
 	return identity.ProfileID(secret, d.tenant, identity.KindUserID, user)
+}
+
+func (d *desk) address(name string) string {
+	return identity.ProfileID(secret, d.tenant, identity.KindEmail, name+"@customers.example")
 }
 
 // changeRules has one of the traffic's addresses blocked in place of the one

@@ -23,14 +23,15 @@ import (
 
 const (
 	publishers = 4
-	// eventsPerSecond of all publishers together, and how many of them may wait
-	// to be recorded: a recorder that takes over finds about that many.
-	eventsPerSecond = 1500
-	mostWaiting     = 400
 	// askAgain is how long an answer is waited for before the same is published
 	// once more, as a client does. A takeover takes longer.
 	askAgain = 2 * time.Second
 )
+
+// strain is how much is published: events per second of all publishers together,
+// and how many of them may wait to be recorded. A recorder that takes over finds
+// about that many.
+type strain struct{ perSecond, waiting int }
 
 var tenants = []string{"acme", "globex"}
 
@@ -40,7 +41,7 @@ type load struct {
 	server   *server
 	bus      *bus.Bus
 	pace     *rate.Limiter
-	seed     uint64
+	strain   strain
 	stopping atomic.Bool
 	running  sync.WaitGroup
 
@@ -62,10 +63,10 @@ type command struct {
 	result *interactionv1.IdentityResult
 }
 
-func begin(t *testing.T, s *server, b *bus.Bus, seed uint64) *load {
+func begin(t *testing.T, s *server, b *bus.Bus, much strain, seed uint64) *load {
 	t.Helper()
 	l := &load{
-		t: t, server: s, bus: b, pace: rate.NewLimiter(eventsPerSecond, mostWaiting), seed: seed,
+		t: t, server: s, bus: b, pace: rate.NewLimiter(rate.Limit(much.perSecond), much.waiting), strain: much,
 		accepted: map[string]*eventv1.Event{}, commands: map[string]*command{},
 	}
 	for number := range publishers {
@@ -111,7 +112,7 @@ func (l *load) room() {
 	for !l.over() {
 		changed := l.server.watch()
 		events, quarantined := l.counts()
-		if events+quarantined-l.server.recorded() < mostWaiting {
+		if events+quarantined-l.server.recorded() < l.strain.waiting {
 			return
 		}
 		timer := time.NewTimer(reportEvery) // to see that it is over

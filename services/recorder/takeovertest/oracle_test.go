@@ -19,7 +19,6 @@ import (
 	"github.com/parleyhq/parley/pkg/bus"
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
-	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	"github.com/parleyhq/parley/pkg/identity"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
@@ -136,6 +135,10 @@ func checkUndisturbed(t *testing.T, store eventstore.Store, messages []bus.Messa
 	for id, c := range l.commands {
 		want, got := proto.CloneOf(first[id]), proto.CloneOf(c.result)
 		got.Repeated = false
+		if want.GetRefusal() != none {
+			// Beside the reason, whom it was about: not recalled for a repetition.
+			want.CustomerId, want.OtherCustomerId, got.CustomerId, got.OtherCustomerId = "", "", "", ""
+		}
 		require.True(t, proto.Equal(want, got), "command %v was answered with %v, undisturbed with %v", c, got, want)
 	}
 
@@ -256,5 +259,3 @@ type silent struct{}
 func (silent) Infof(string, ...any)  {}
 func (silent) Errorf(string, ...any) {}
 func (silent) Fatalf(string, ...any) {}
-
-var _ eventstore.Store = (*embedded.Store)(nil)

@@ -3,7 +3,6 @@ package takeovertest
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -32,7 +31,7 @@ func start(t *testing.T, s settings) *process {
 	t.Helper()
 	encoded, err := json.Marshal(s)
 	require.NoError(t, err)
-	p := &process{t: t, settings: s, output: &tail{limit: 64 << 10}, ended: make(chan struct{})}
+	p := &process{t: t, settings: s, output: &tail{limit: 1 << 20}, ended: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), childEnv+"="+string(encoded))
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
@@ -117,5 +116,3 @@ func (t *tail) String() string {
 	defer t.mu.Unlock()
 	return t.buf.String()
 }
-
-var _ fmt.Stringer = (*tail)(nil)
