@@ -51,7 +51,8 @@ test-clients: build ## Run real clients of others against a running Parley (need
 	cd services/parley/clienttest && PARLEY_BIN=$(CURDIR)/bin/parley npm test
 
 .PHONY: test-crash
-test-crash: ## Kill a loaded process at 50 random moments and compare digests
+test-crash: ## Kill a loaded process at 50 random moments and compare digests; pause recorders as often
+	PARLEY_TAKEOVER_ROUNDS=50 go test -count=1 -timeout 30m -run 'TestTakeover' ./services/recorder/takeovertest
 	PARLEY_CRASH_ROUNDS=50 go test -count=1 -timeout 30m -run 'TestCrash' ./services/parley/... ./pkg/eventstore/... ./pkg/view/... ./pkg/projection/...
 
 # What is measured within the benchmark's own process is built as bin/parley is,
@@ -61,6 +62,7 @@ AS_RELEASED := CGO_ENABLED=0 GOMEMLIMIT=800MiB
 .PHONY: bench
 bench: ## Measure every row of the performance table beside its yardstick
 	$(AS_RELEASED) go test -count=1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./services/parley/internal/bench
+	PARLEY_BENCH_1M=1 CGO_ENABLED=0 go test -count=1 -timeout 30m -run '^$$' -bench 'Fit|Candidates' -benchtime 1x ./pkg/identity/match
 
 .PHONY: bench-short
 bench-short: ## The same at a hundredth of the size, to see that it runs

@@ -204,6 +204,8 @@ func summarizeIdentity(p *eventv1.Payload) string {
 		return words("shared by several:", k.IdentifierShared.GetKind(), k.IdentifierShared.GetProfileId())
 	case *eventv1.Payload_ModelFitted:
 		return words("model fitted to", strconv.FormatUint(k.ModelFitted.GetMatch().GetRecords(), 10), "customers")
+	case *eventv1.Payload_DecisionRefused:
+		return words("decision refused:", first(quote(k.DecisionRefused.GetReason()), k.DecisionRefused.GetCode(), "for no reason told"))
 	case *eventv1.Payload_IdentityRulesChanged:
 		return words("rules of who is who changed", quote(k.IdentityRulesChanged.GetReason()))
 	default:

@@ -11,7 +11,7 @@ import (
 // events on a tenant's identity stream may have one.
 func IsIdentityType(eventType string) bool {
 	switch eventType {
-	case TypeLinkAsserted, TypeLinkRefused, TypeCustomersMerged, TypeCustomersSplit, TypeIdentifierShared, TypeRulesChanged:
+	case TypeLinkAsserted, TypeLinkRefused, TypeCustomersMerged, TypeCustomersSplit, TypeIdentifierShared, TypeRulesChanged, TypeDecisionRefused:
 		return true
 	default:
 		return false
@@ -36,6 +36,7 @@ const (
 	TypeCustomersSplit   = "parley.customers.split"
 	TypeIdentifierShared = "parley.identifier.shared"
 	TypeRulesChanged     = "parley.identity_rules.changed"
+	TypeDecisionRefused  = "parley.decision.refused"
 )
 
 // See folds an event that is none of the identity events: of those the graph
@@ -75,7 +76,7 @@ func (g *Graph) Apply(ev *eventv1.Event, position uint64) error {
 		return g.applySplit(ev, p.CustomersSplit, first)
 	case *eventv1.Payload_IdentifierShared:
 		return g.applyShared(ev.GetTenant(), p.IdentifierShared, first)
-	case *eventv1.Payload_IdentityRulesChanged:
+	case *eventv1.Payload_IdentityRulesChanged, *eventv1.Payload_DecisionRefused:
 		return nil
 	default:
 		return g.See(ev.GetTenant(), ev.GetProfileId(), ev.GetProfileKind(), position)

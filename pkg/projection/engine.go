@@ -56,6 +56,9 @@ func newEngine[D proto.Message](ctx context.Context, def *Customers[D], deps Dep
 		state: newFolder(def, gen, opts.Partitions),
 		log:   deps.Logger.With("projection", def.Name),
 	}
+	if opts.LiveDelay > 0 {
+		r.waiters.asked = make(chan struct{}, 1)
+	}
 	r.status = Status{Name: def.Name, Namespace: ns}
 	c, err := gen.Checkpoint(ctx)
 	if err == nil {
@@ -129,6 +132,10 @@ type Options struct {
 	// CommitDelay is how long a commit may wait for more events while the
 	// projection is behind; once caught up none waits. Defaults to 1 second.
 	CommitDelay time.Duration
+	// LiveDelay is how long a commit may wait for more events once the
+	// projection has caught up, unless somebody waits for it (WaitFor): for a read
+	// model that is asked now and then, and whose documents change often. Defaults to not at all.
+	LiveDelay time.Duration
 	// ReadBatch is the largest number of events decoded and folded together. Defaults to 2,048.
 	ReadBatch int
 	// ReadAhead is how many of those may wait. Defaults to 4.

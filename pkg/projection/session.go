@@ -104,6 +104,7 @@ func (s *session) loop(ctx context.Context) error {
 			}
 		case <-timer.C:
 			timer.Reset(s.r.opts.CommitDelay)
+		case <-s.r.waiters.asked:
 		case c, ok := <-s.ra.ordered:
 			if !ok {
 				s.ra.done.Wait()
@@ -223,9 +224,12 @@ func (s *session) maybeFlush(ctx context.Context) error {
 	}
 	now := s.r.deps.Now()
 	waited := now.Sub(s.since)
-	due := s.full() || s.events > 0 && waited >= s.r.opts.CommitDelay
+	due := s.full() || s.events > 0 && waited >= max(s.r.opts.CommitDelay, s.r.opts.LiveDelay)
 	// Under steady load the end may never be seen: what is recent is live too.
 	live := s.caughtUp || s.events > 0 && now.Sub(s.newest) < liveAge
+	if live && s.events > 0 && waited < s.r.opts.LiveDelay && !s.r.waiters.waited() {
+		live = false
+	}
 	if due || !s.busy && live && (len(s.ra.ordered) == 0 || waited >= liveDelay) {
 		return s.flush(ctx)
 	}

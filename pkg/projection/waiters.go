@@ -14,6 +14,8 @@ type waiters struct {
 	// halted is why the position will not move any more.
 	halted error
 	queue  waiterHeap
+	// asked wakes whoever may hold a commit back while nobody waits; nil for none.
+	asked chan struct{}
 }
 
 type waiter struct {
@@ -27,6 +29,13 @@ func (w *waiters) get() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.position
+}
+
+// waited says that somebody waits.
+func (w *waiters) waited() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue) > 0
 }
 
 // advance moves the position and wakes who waited for it.
@@ -74,6 +83,10 @@ func (w *waiters) wait(ctx context.Context, position uint64) error {
 	me := &waiter{position: position, ready: make(chan struct{})}
 	heap.Push(&w.queue, me)
 	w.mu.Unlock()
+	select {
+	case w.asked <- struct{}{}:
+	default:
+	}
 	select {
 	case <-me.ready:
 	case <-ctx.Done():

@@ -11,8 +11,10 @@ import (
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 )
 
-// Identity facts are the identity events as they are explained: a row for each
-// of the profiles that an event is about, so that a merge rewrites none of them.
+// Identity facts are the identity events as they are explained, in rows by
+// profile, so that a merge rewrites none of them. What joined two profiles
+// stands with the one of them, since who asks has both; what keeps two apart,
+// and what a person decided, stands with both.
 
 // profileRules stands where a profile would, for the tenant's rules. No
 // profile is called that.
@@ -43,9 +45,12 @@ func factEventID(f *customerv1.IdentityFact) string {
 	}
 }
 
-// factRows puts an identity event beside each profile that it is about. A merge
-// or a split is about the two customers by their names.
+// factRows puts an identity event beside the profiles that it is about. A merge
+// or a split is about the customers by their names.
 func factRows(rec *eventv1.RecordedEvent, put func(id string, row proto.Message) error) error {
+	if isInteraction(rec.GetEvent()) {
+		return nil
+	}
 	fact, profiles := factOf(rec)
 	for i, profile := range profiles {
 		if profile == "" || slices.Contains(profiles[:i], profile) {
@@ -74,7 +79,7 @@ func factOf(rec *eventv1.RecordedEvent) (fact *customerv1.IdentityFact, profiles
 			link.EvidenceTime = orderingTime(ev).proto()
 		}
 		fact.Kind = &customerv1.IdentityFact_Link{Link: link}
-		return fact, []string{p.GetProfileId(), p.GetOtherProfileId()}
+		return fact, []string{p.GetProfileId()}
 	case *eventv1.Payload_LinkRefused:
 		p := kind.LinkRefused
 		link := &customerv1.ExplainedLink{
@@ -125,5 +130,8 @@ func factOf(rec *eventv1.RecordedEvent) (fact *customerv1.IdentityFact, profiles
 		decision.Time = orderingTime(ev).proto()
 	}
 	fact.Kind = &customerv1.IdentityFact_Decision{Decision: decision}
+	if decision.GetRule() == eventv1.GroupingRule_GROUPING_RULE_LINKED && decision.GetAction() == customerv1.IdentityAction_IDENTITY_ACTION_MERGED {
+		return fact, []string{decision.GetCustomerId()}
+	}
 	return fact, []string{decision.GetCustomerId(), decision.GetOtherCustomerId()}
 }

@@ -76,7 +76,8 @@ func isInteraction(ev *eventv1.Event) bool {
 	switch ev.GetPayload().GetKind().(type) {
 	case *eventv1.Payload_LinkAsserted, *eventv1.Payload_LinkRefused,
 		*eventv1.Payload_CustomersMerged, *eventv1.Payload_CustomersSplit,
-		*eventv1.Payload_IdentifierShared, *eventv1.Payload_IdentityRulesChanged, *eventv1.Payload_ModelFitted:
+		*eventv1.Payload_IdentifierShared, *eventv1.Payload_IdentityRulesChanged, *eventv1.Payload_ModelFitted,
+		*eventv1.Payload_DecisionRefused:
 		return false
 	default:
 		return true

@@ -55,6 +55,8 @@ type Deps struct {
 	// Recorder carries out what people decide about who is who. Nil: such calls
 	// are refused.
 	Recorder Recorder
+	// Matching suggests who may be the same person. Nil: such calls are refused.
+	Matching Matching
 	// NewID gives the ids of commands without one of the caller's. Defaults to
 	// uuid.NewV7.
 	NewID func() (uuid.UUID, error)

@@ -50,6 +50,8 @@ const (
 	// quietAfter is how long nothing must come within a mail before its end is
 	// looked for; see quietError.
 	quietAfter = 2 * time.Second
+	// dataIdle is how long nothing must come within a mail: it takes up room.
+	dataIdle = time.Minute
 )
 
 // quietError says that nothing has come for a while within a mail. The library
@@ -81,7 +83,7 @@ func (g *guard) Read(p []byte) (int, error) {
 	defer g.mu.Unlock()
 	g.budget -= int64(n)
 	if n == 0 && quiet && !g.ended && errors.Is(err, os.ErrDeadlineExceeded) {
-		if now := time.Now(); now.Sub(g.progressed) < g.cfg.IdleTimeout && now.Before(g.until) {
+		if now := time.Now(); now.Sub(g.progressed) < min(g.cfg.IdleTimeout, dataIdle) && now.Before(g.until) {
 			return 0, quietError{}
 		}
 	}
@@ -102,8 +104,11 @@ func (g *guard) begin(n int) (quiet bool, most int, err error) {
 	}
 	now := time.Now()
 	deadline := now.Add(g.cfg.IdleTimeout)
-	if g.quiet {
+	switch {
+	case g.quiet:
 		deadline = now.Add(quietAfter)
+	case g.data:
+		deadline = now.Add(min(g.cfg.IdleTimeout, dataIdle))
 	}
 	if g.until.Before(deadline) {
 		deadline = g.until

@@ -9,9 +9,7 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// memory bounds the bytes of mails that are held at a time. A mail is held by
-// one hold, which is taken once and in one piece, so that no two can wait for
-// what the other has.
+// memory bounds the bytes of mails that are held at a time.
 type memory struct {
 	room *semaphore.Weighted
 	size int64
@@ -30,11 +28,10 @@ var errBusy = errors.New("too many large mails at a time")
 
 func newMemory(size int64) *memory { return &memory{room: semaphore.NewWeighted(size), size: size} }
 
-// hold takes room for a mail of so many bytes. What it returns gives it back.
+// hold takes room for so many bytes. What it returns gives it back. Who has room
+// already and waits for more may wait for somebody who does, too, and for no
+// longer than memoryPatience.
 func (m *memory) hold(ctx context.Context, bytes int64) (release func(), err error) {
-	if bytes <= freeBytes {
-		return func() {}, nil
-	}
 	bytes = min(bytes, m.size)
 	wait, cancel := context.WithTimeout(ctx, memoryPatience)
 	defer cancel()

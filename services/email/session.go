@@ -193,8 +193,9 @@ func (b *body) read(ctx context.Context, r io.Reader) error {
 	limit := b.session.server.intake.cfg.MaxBytes
 	b.rest = discardFactor * limit
 	for {
-		if cap(b.raw)-len(b.raw) < readBytes {
-			b.raw = append(make([]byte, 0, max(2*len(b.raw), b.expected(limit))+readBytes), b.raw...)
+		if err := b.grow(ctx, limit); err != nil {
+			b.session.refused("busy")
+			return errAnswerBusy
 		}
 		n, err := r.Read(b.raw[len(b.raw):min(len(b.raw)+readBytes, cap(b.raw))])
 		b.raw = b.raw[:len(b.raw)+n]
@@ -218,38 +219,30 @@ func (b *body) read(ctx context.Context, r io.Reader) error {
 			b.rest = 0
 			return errAnswerNotWhole
 		}
-		if err := b.hold(ctx, limit); err != nil {
-			b.session.refused("busy")
-			return errAnswerBusy
-		}
 	}
 }
 
-// expected is how much to make room for at first: what the client says, as far
-// as it has been given.
-func (b *body) expected(limit int64) int {
-	if b.held == 0 {
-		return 0
-	}
-	return int(min(b.mail.declared, limit))
-}
-
-// hold takes room among the mails that are on their way: for what the client
-// said, and where it said nothing, or less than it sends, for the largest mail.
-func (b *body) hold(ctx context.Context, limit int64) error {
-	size := int64(len(b.raw))
-	if size <= freeBytes || size <= b.held {
+// grow makes room for the next piece, twice as much each time, or at once what
+// the client says that it will send. Beyond the first bytes it takes the room
+// from what mails on their way may have together. Where several wait for each
+// other's, the first that loses patience gives its own back.
+func (b *body) grow(ctx context.Context, limit int64) error {
+	if cap(b.raw)-len(b.raw) >= readBytes {
 		return nil
 	}
-	want := limit
-	if b.held == 0 && b.mail.declared >= size {
-		want = min(b.mail.declared, limit)
+	size := int64(2*len(b.raw) + readBytes)
+	if declared := min(b.mail.declared, limit); size > freeBytes && size < declared+readBytes {
+		size = declared + readBytes
 	}
-	free, err := b.session.server.intake.memory.hold(ctx, want-b.held)
-	if err != nil {
-		return err
+	size = min(size, limit+2*readBytes)
+	if size > freeBytes && size > b.held {
+		free, err := b.session.server.intake.memory.hold(ctx, size-b.held)
+		if err != nil {
+			return err
+		}
+		b.free, b.held = append(b.free, free), size
 	}
-	b.free, b.held = append(b.free, free), max(want, size)
+	b.raw = append(make([]byte, 0, size), b.raw...)
 	return nil
 }
 

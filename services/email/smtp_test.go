@@ -215,6 +215,37 @@ func TestSMTPTooLarge(t *testing.T) {
 	require.Len(t, r.publisher.events("acme"), 3)
 }
 
+// TestSMTPLargeMailsWaitForEachOther lets one mail take all the room.
+func TestSMTPLargeMailsWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(cfg *email.Config, _ *email.Deps) { cfg.MaxBytesInFlight = 1<<20 + 128<<10 })
+	r.publisher.wait = make(chan struct{})
+	_, addr := serveSMTP(t, r, email.SMTPConfig{})
+	large := strings.Repeat(strings.Repeat("x", 98)+"\r\n", 9000)
+	first, second, small := dialSMTP(t, addr), dialSMTP(t, addr), dialSMTP(t, addr)
+	for i, c := range []*client{first, second} {
+		c.hello()
+		c.do("MAIL FROM:<ada@customer.example> SIZE=910000", "250")
+		c.do("RCPT TO:<support@acme.example>", "250")
+		c.do("DATA", "354")
+		c.send(plain(fmt.Sprintf("large%d@customer.example", i), "") + large[:len(large)/2])
+	}
+	// The first one's end, or the second one's, is not read before the other is done.
+	go func() {
+		_, _ = second.conn.Write([]byte(large[len(large)/2:] + ".\r\n")) // the answer tells
+	}()
+	first.send(large[len(large)/2:] + ".\r\n")
+	// Small ones need no room.
+	small.hello()
+	small.envelope()
+	small.send(plain("small@customer.example", "small") + ".\r\n")
+	close(r.publisher.wait)
+	for _, c := range []*client{small, first, second} {
+		require.Contains(t, c.reply(), "250")
+	}
+	require.Len(t, r.publisher.events("acme"), 3)
+}
+
 func TestSMTPRecipients(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)

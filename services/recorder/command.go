@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -42,7 +43,8 @@ func invalidCommand(reason string) *interactionv1.IdentityResult {
 	}
 }
 
-// placeCommand plans what a command comes to. Refused, it leaves nothing.
+// placeCommand plans what a command comes to. Of one that is refused the log
+// keeps the refusal.
 func (r *Recorder) placeCommand(x *index, p *plan, it *item) error {
 	it.outcome = interactionv1.RecordOutcome_RECORD_OUTCOME_RECORDED
 	if it.result.GetRefusal() == interactionv1.IdentityRefusal_IDENTITY_REFUSAL_INVALID {
@@ -73,16 +75,44 @@ func (r *Recorder) placeCommand(x *index, p *plan, it *item) error {
 	it.result = &interactionv1.IdentityResult{CustomerId: outcome.Customer, OtherCustomerId: outcome.Other, EventId: outcome.EventID}
 	if no, ok := errors.AsType[*identity.RefusedError](err); ok {
 		it.result.Refusal, it.result.Reason = refusals[no.Refusal], no.Reason
+		outcome.Decisions = append(outcome.Decisions, refusedDecision(cmd, it))
 	} else if err != nil {
 		return err
-	}
-	if len(outcome.Decisions) == 0 {
-		return nil
 	}
 	it.position = p.next()
 	x.events[k] = entry{position: it.position}
 	return r.addDecisions(x, p, cause, outcome.Decisions)
 }
+
+// refusedDecision is what the log keeps of a refusal. Without it the command
+// would be decided anew when it comes again, and perhaps carried out although it
+// was answered otherwise.
+func refusedDecision(cmd *interactionv1.IdentityCommand, it *item) identity.Decision {
+	refused := &eventv1.DecisionRefused{
+		Code:   strings.TrimPrefix(it.result.GetRefusal().String(), refusalPrefix),
+		Reason: fit(it.result.GetReason(), maxRefusalBytes),
+	}
+	switch k := cmd.GetKind().(type) {
+	case *interactionv1.IdentityCommand_Merge:
+		refused.ProfileId, refused.OtherProfileId = k.Merge.GetCustomerId(), k.Merge.GetOtherCustomerId()
+	case *interactionv1.IdentityCommand_Split:
+		refused.ProfileId = k.Split.GetCustomerId()
+	case *interactionv1.IdentityCommand_Link:
+		refused.ProfileId, refused.OtherProfileId = k.Link.GetProfileId(), k.Link.GetOtherProfileId()
+	case *interactionv1.IdentityCommand_KeepApart_:
+		refused.ProfileId, refused.OtherProfileId = k.KeepApart.GetCustomerId(), k.KeepApart.GetOtherCustomerId()
+	}
+	return identity.Decision{
+		ID: event.DerivedID(it.id, "refused").String(), Type: identity.TypeDecisionRefused,
+		Payload: &eventv1.Payload{Kind: &eventv1.Payload_DecisionRefused{DecisionRefused: refused}},
+	}
+}
+
+const (
+	refusalPrefix = "IDENTITY_REFUSAL_"
+	// maxRefusalBytes is the bound of DecisionRefused.reason.
+	maxRefusalBytes = 512
+)
 
 var refusals = map[identity.Refusal]interactionv1.IdentityRefusal{
 	identity.RefusedUnknown:        interactionv1.IdentityRefusal_IDENTITY_REFUSAL_UNKNOWN_CUSTOMER,
@@ -188,14 +218,15 @@ func (r *Recorder) recall(ctx context.Context, it *item) error {
 			it.result.CustomerId, it.result.OtherCustomerId = p.CustomersMerged.GetCustomerId(), p.CustomersMerged.GetAbsorbedCustomerId()
 		case *eventv1.Payload_CustomersSplit:
 			it.result.CustomerId, it.result.OtherCustomerId = p.CustomersSplit.GetCustomerId(), p.CustomersSplit.GetNewCustomerId()
-		case *eventv1.Payload_LinkRefused:
-			it.result.Refusal, it.result.Reason = interactionv1.IdentityRefusal_IDENTITY_REFUSAL_RULES, p.LinkRefused.GetReason()
-			continue
+		case *eventv1.Payload_DecisionRefused:
+			code := interactionv1.IdentityRefusal_value[refusalPrefix+p.DecisionRefused.GetCode()]
+			it.result.Refusal, it.result.Reason = interactionv1.IdentityRefusal(code), p.DecisionRefused.GetReason()
+			return nil
 		case *eventv1.Payload_IdentityRulesChanged:
 		default:
 			continue
 		}
-		it.result.Refusal, it.result.Reason, it.result.EventId = interactionv1.IdentityRefusal_IDENTITY_REFUSAL_UNSPECIFIED, "", ev.GetId()
+		it.result.EventId = ev.GetId()
 		return nil
 	}
 	return nil

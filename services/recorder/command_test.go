@@ -120,7 +120,7 @@ func TestCommandsRefused(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, openLog(t))
 	g.recordEvents(page("1", "user_id=7 anonymous_id=a"), page("2", "user_id=8"))
-	lines := g.lines()
+	before := len(g.lines())
 	empty := command(20)
 	for _, c := range []struct {
 		command *interactionv1.IdentityCommand
@@ -138,8 +138,30 @@ func TestCommandsRefused(t *testing.T) {
 		require.Equal(t, c.want, got.GetRefusal(), "%v", c.command)
 		require.NotEmpty(t, got.GetReason())
 	}
-	require.Equal(t, lines, g.lines(), "nothing is left of a refusal")
+	for _, line := range g.lines()[before:] {
+		require.Equal(t, identityStream+" parley.decision.refused", line)
+	}
 	g.requireIndexIsLog()
+}
+
+// What was refused stays refused when it comes again, even if it could be done by
+// then; a request of its own is decided anew.
+func TestRefusedForGood(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, openLog(t))
+	g.recordEvents(page("1", "user_id=7"))
+	first := g.do(mergeCommand(1, "user_id=7", "user_id=8"))
+	require.Equal(t, interactionv1.IdentityRefusal_IDENTITY_REFUSAL_UNKNOWN_CUSTOMER, first.GetRefusal())
+	g.recordEvents(page("2", "user_id=8"))
+	for _, drop := range []bool{false, true} {
+		g.reopen(drop)
+		again := g.do(mergeCommand(1, "user_id=7", "user_id=8"))
+		require.Equal(t, first.GetRefusal(), again.GetRefusal())
+		require.Equal(t, first.GetReason(), again.GetReason())
+		require.NotEqual(t, g.customerOf("user_id=7"), g.customerOf("user_id=8"))
+	}
+	require.Empty(t, g.do(mergeCommand(2, "user_id=7", "user_id=8")).GetReason())
+	require.Equal(t, g.customerOf("user_id=7"), g.customerOf("user_id=8"))
 }
 
 // Rules hold for what follows them, in the same batch, after a restart and with

@@ -74,8 +74,13 @@ func rejected(it *item) *interactionv1.QuarantinedBody {
 }
 
 // quarantineID tells rejections apart: by why, and the whole body. The same
-// body rejected for the same reason is there once.
+// body rejected for the same reason is there once; of an event with other
+// content than before, what its source calls its content counts, since a
+// gateway notes anew when it took it.
 func quarantineID(it *item, body *interactionv1.QuarantinedBody) string {
+	if digest := it.ev.GetContentDigest(); body.GetCode() == codeContentDiffers && len(digest) > 0 {
+		return body.GetCode() + " " + it.id.String() + " " + hex.EncodeToString(digest)
+	}
 	sum := sha256.Sum256(it.raw)
 	return body.GetCode() + " " + hex.EncodeToString(sum[:])
 }

@@ -125,7 +125,9 @@ func TestContentDiffers(t *testing.T) {
 	require.NoError(t, proto.Unmarshal(bodies[0].GetBody(), kept))
 	require.Empty(t, kept.GetProfileId(), "as it came")
 
-	// Again: it is there once. And without a digest nothing can differ.
+	// Again, also taken anew by its gateway: it is there once. And without a digest nothing can differ.
+	g.recordEvents(other)
+	other.ReceivedTime = timestamppb.New(testStart.Add(time.Hour))
 	g.recordEvents(other)
 	bare := page("1", "user_id=7")
 	bare.ContentDigest = nil

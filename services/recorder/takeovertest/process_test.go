@@ -59,9 +59,8 @@ func (p *process) signal(s syscall.Signal) {
 	require.NoError(p.t, p.cmd.Process.Signal(s), "%s: %v", p.name(), s)
 }
 
-func (p *process) pause()     { p.signal(syscall.SIGSTOP) }
-func (p *process) goOn()      { p.signal(syscall.SIGCONT) }
-func (p *process) gone() bool { return closed(p.ended) }
+func (p *process) pause() { p.signal(syscall.SIGSTOP) }
+func (p *process) goOn()  { p.signal(syscall.SIGCONT) }
 
 // kill ends it at once, stopped or not, and waits until it is gone.
 func (p *process) kill() {

@@ -52,7 +52,7 @@ func rounds() int {
 	if n, err := strconv.Atoi(os.Getenv("PARLEY_TAKEOVER_ROUNDS")); err == nil && n > 0 {
 		return n
 	}
-	return 3
+	return 2
 }
 
 // Two recorders; the one that records is stopped in the middle of a batch, the

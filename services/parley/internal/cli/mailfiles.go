@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -163,8 +164,8 @@ func (f *mailFiles) mbox(name string, r *bufio.Reader) error {
 // unpacked reads gzip and plain files alike.
 func unpacked(r io.Reader) (*bufio.Reader, error) {
 	b := bufio.NewReaderSize(r, fileBuffer)
-	if magic, err := b.Peek(2); err != nil || magic[0] != 0x1f || magic[1] != 0x8b {
-		return b, nil
+	if magic, _ := b.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		return b, nil // an error comes again with the first read
 	}
 	z, err := gzip.NewReader(b)
 	if err != nil {
@@ -263,13 +264,15 @@ func isFromLine(line []byte) bool {
 // fromLayouts are the dates of such lines: asctime's, and with a zone behind.
 var fromLayouts = []string{"Jan 2 15:04:05 2006", "Jan 2 15:04 2006", "Jan 2 15:04:05 2006 -0700", "Jan 2 15:04:05 MST 2006", "Jan 2 15:04:05 -0700 2006", "2 Jan 2006 15:04:05 -0700"}
 
+var weekdays = []string{"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
+
 // fromTime reads the date of a line `From address Thu Aug 22 12:36:23 2002`;
 // zero where it has none.
 func fromTime(line []byte) time.Time {
 	const most = 500 // bytes
 	words := strings.Fields(string(line[:min(len(line), most)]))
 	for i, word := range words {
-		if i < 1 || len(word) < 3 || !strings.Contains("MonTueWedThuFriSatSun", word[:3]) {
+		if i < 1 || !slices.Contains(weekdays, strings.TrimSuffix(word, ",")) {
 			continue
 		}
 		text := strings.Join(words[i+1:], " ")

@@ -50,11 +50,10 @@ func (r *importReport) measure(files []string) {
 		}
 		// What cannot be read is told when it is its turn.
 		_ = filepath.WalkDir(name, func(_ string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return nil
-			}
-			if info, err := d.Info(); err == nil {
-				r.total += info.Size()
+			if err == nil && d.Type().IsRegular() {
+				if info, err := d.Info(); err == nil {
+					r.total += info.Size()
+				}
 			}
 			return nil
 		})

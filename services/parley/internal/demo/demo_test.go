@@ -30,7 +30,7 @@ func TestTheDayTwice(t *testing.T) {
 	t.Parallel()
 	s := serve.DefaultSettings()
 	s.Storage.DataDir = filepath.Join(t.TempDir(), "data")
-	s.Listen = serve.Listen{GRPC: "127.0.0.1:0", HTTP: "127.0.0.1:0", Admin: "127.0.0.1:0", NATS: "127.0.0.1:0"}
+	s.Listen = serve.Listen{GRPC: "127.0.0.1:0", HTTP: "127.0.0.1:0", SMTP: "127.0.0.1:0", Admin: "127.0.0.1:0", NATS: "127.0.0.1:0"}
 	const deadline = 60 * time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()

@@ -22,8 +22,12 @@ func (p *process) startCustomer(ctx context.Context, views view.Store) error {
 		return p.dir.explain("read model customer", err)
 	}
 	p.stack.Push("customer projection", func(context.Context) error { return engine.Close() })
+	matching, err := p.startMatch(ctx, views)
+	if err != nil {
+		return err
+	}
 	service, err := customer.NewServer(customer.Deps{
-		Engine: engine, Log: p.running.log, Resolver: resolver, Recorder: p.running.bus.Publisher(), Now: p.opts.Now, Stopping: p.grpc.Stopping(),
+		Engine: engine, Log: p.running.log, Resolver: resolver, Recorder: p.running.bus.Publisher(), Matching: matching, Now: p.opts.Now, Stopping: p.grpc.Stopping(),
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/parleyhq/parley/pkg/server"
 	"github.com/parleyhq/parley/pkg/tenant"
 	emailv1 "github.com/parleyhq/parley/proto/gen/parley/email/v1"
+	blobs "github.com/parleyhq/parley/services/blob"
 	"github.com/parleyhq/parley/services/email"
 )
 
@@ -163,8 +164,8 @@ func (p *process) openMail(ctx context.Context) error {
 	if !p.has(Email) {
 		return nil
 	}
-	vault, err := p.openBlobs(ctx)
-	if err != nil {
+	var err error
+	if p.vault, err = p.openBlobs(ctx); err != nil {
 		return err
 	}
 	m := p.settings.Mail
@@ -181,7 +182,7 @@ func (p *process) openMail(ctx context.Context) error {
 		cfg.TrustedServers = append(cfg.TrustedServers, email.TrustedServer(s))
 	}
 	deps := email.Deps{
-		Publisher: p.publisher(), Blobs: vault, Validator: p.validator, Now: p.opts.Now, Logger: p.log, Registerer: p.registry,
+		Publisher: p.publisher(), Blobs: p.vault, Validator: p.validator, Now: p.opts.Now, Logger: p.log, Registerer: p.registry,
 	}
 	if m.Authentication {
 		deps.Resolver = net.DefaultResolver
@@ -215,12 +216,13 @@ func (p *process) openBlobs(ctx context.Context) (*blob.Vault, error) {
 	return vault, nil
 }
 
-// startEmail offers the import of mails.
+// startEmail offers the import of mails, and what lies beside the log.
 func (p *process) startEmail() error {
 	service, err := email.NewService(p.mail)
 	if err != nil {
 		return err
 	}
 	emailv1.RegisterEmailServiceServer(p.grpc.Registrar(tenant.Record), service)
+	blobs.NewServer(p.vault).Register(p.grpc.Registrar(tenant.Read))
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/parleyhq/parley/pkg/blob"
 	"github.com/parleyhq/parley/pkg/bus"
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
@@ -85,6 +86,7 @@ type process struct {
 	// recorder and mail are there where they run in this process.
 	recorder *recorder.Recorder
 	mail     *email.Intake
+	vault    *blob.Vault // where email runs
 }
 
 // Run starts the services, serves until ctx ends, and stops them.

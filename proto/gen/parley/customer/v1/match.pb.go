@@ -838,7 +838,7 @@ type MatchFact struct {
 	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	// The event.
 	EventId string `protobuf:"bytes,3,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	// The event's payload, for a model.
+	// The model, or the rules, as the event has them.
 	Model []byte `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
 	// The side of a person's decision that the profile is on, 0 or 1, for one that keeps customers apart.
 	Side uint32 `protobuf:"varint,5,opt,name=side,proto3" json:"side,omitempty"`

@@ -1213,6 +1213,80 @@ func (x *IdentifierShared) GetReason() string {
 	return ""
 }
 
+// A decision about who is who was asked for and not carried out: so the same
+// request is answered alike for ever.
+type DecisionRefused struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, for programs, for example `SAME_CUSTOMER`.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// Why, for people.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The one profile that it was about.
+	ProfileId string `protobuf:"bytes,3,opt,name=profile_id,json=profileId,proto3" json:"profile_id,omitempty"`
+	// The other one, where there was one.
+	OtherProfileId string `protobuf:"bytes,4,opt,name=other_profile_id,json=otherProfileId,proto3" json:"other_profile_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DecisionRefused) Reset() {
+	*x = DecisionRefused{}
+	mi := &file_parley_event_v1_identity_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecisionRefused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecisionRefused) ProtoMessage() {}
+
+func (x *DecisionRefused) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_event_v1_identity_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecisionRefused.ProtoReflect.Descriptor instead.
+func (*DecisionRefused) Descriptor() ([]byte, []int) {
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DecisionRefused) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *DecisionRefused) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DecisionRefused) GetProfileId() string {
+	if x != nil {
+		return x.ProfileId
+	}
+	return ""
+}
+
+func (x *DecisionRefused) GetOtherProfileId() string {
+	if x != nil {
+		return x.OtherProfileId
+	}
+	return ""
+}
+
 // The tenant's rules of who is who are these from here on.
 type IdentityRulesChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1226,7 +1300,7 @@ type IdentityRulesChanged struct {
 
 func (x *IdentityRulesChanged) Reset() {
 	*x = IdentityRulesChanged{}
-	mi := &file_parley_event_v1_identity_proto_msgTypes[11]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1312,7 @@ func (x *IdentityRulesChanged) String() string {
 func (*IdentityRulesChanged) ProtoMessage() {}
 
 func (x *IdentityRulesChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_identity_proto_msgTypes[11]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1325,7 @@ func (x *IdentityRulesChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRulesChanged.ProtoReflect.Descriptor instead.
 func (*IdentityRulesChanged) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{11}
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IdentityRulesChanged) GetRules() *IdentityRules {
@@ -1293,7 +1367,7 @@ type IdentityRules struct {
 
 func (x *IdentityRules) Reset() {
 	*x = IdentityRules{}
-	mi := &file_parley_event_v1_identity_proto_msgTypes[12]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1379,7 @@ func (x *IdentityRules) String() string {
 func (*IdentityRules) ProtoMessage() {}
 
 func (x *IdentityRules) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_identity_proto_msgTypes[12]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1392,7 @@ func (x *IdentityRules) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentityRules.ProtoReflect.Descriptor instead.
 func (*IdentityRules) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{12}
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *IdentityRules) GetDefaultRegion() string {
@@ -1390,7 +1464,7 @@ type KindRule struct {
 
 func (x *KindRule) Reset() {
 	*x = KindRule{}
-	mi := &file_parley_event_v1_identity_proto_msgTypes[13]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1476,7 @@ func (x *KindRule) String() string {
 func (*KindRule) ProtoMessage() {}
 
 func (x *KindRule) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_identity_proto_msgTypes[13]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1489,7 @@ func (x *KindRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindRule.ProtoReflect.Descriptor instead.
 func (*KindRule) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{13}
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KindRule) GetKind() string {
@@ -1466,7 +1540,7 @@ type BlockedIdentifier struct {
 
 func (x *BlockedIdentifier) Reset() {
 	*x = BlockedIdentifier{}
-	mi := &file_parley_event_v1_identity_proto_msgTypes[14]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1552,7 @@ func (x *BlockedIdentifier) String() string {
 func (*BlockedIdentifier) ProtoMessage() {}
 
 func (x *BlockedIdentifier) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_identity_proto_msgTypes[14]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1565,7 @@ func (x *BlockedIdentifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockedIdentifier.ProtoReflect.Descriptor instead.
 func (*BlockedIdentifier) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{14}
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BlockedIdentifier) GetKind() string {
@@ -1521,7 +1595,7 @@ type Trait struct {
 
 func (x *Trait) Reset() {
 	*x = Trait{}
-	mi := &file_parley_event_v1_identity_proto_msgTypes[15]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1607,7 @@ func (x *Trait) String() string {
 func (*Trait) ProtoMessage() {}
 
 func (x *Trait) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_event_v1_identity_proto_msgTypes[15]
+	mi := &file_parley_event_v1_identity_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1620,7 @@ func (x *Trait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trait.ProtoReflect.Descriptor instead.
 func (*Trait) Descriptor() ([]byte, []int) {
-	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{15}
+	return file_parley_event_v1_identity_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Trait) GetName() string {
@@ -1654,7 +1728,14 @@ const file_parley_event_v1_identity_proto_rawDesc = "" +
 	"\x06shared\x18\x03 \x01(\bR\x06shared\x12:\n" +
 	"\x04rule\x18\x04 \x01(\x0e2\x1c.parley.event.v1.SharingRuleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04rule\x12$\n" +
 	"\x06reason\x18\x05 \x01(\tB\f\xbaH\x05r\x03\x18\x80\x04\xe8\xe0\x18\x01R\x06reason: \xea\xe0\x18\x1c\n" +
-	"\x18parley.identifier.shared\x10\x01\"\x9d\x01\n" +
+	"\x18parley.identifier.shared\x10\x01\"\xcc\x01\n" +
+	"\x0fDecisionRefused\x12\x1b\n" +
+	"\x04code\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04code\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x06reason\x12&\n" +
+	"\n" +
+	"profile_id\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\tprofileId\x121\n" +
+	"\x10other_profile_id\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0eotherProfileId:\x1f\xea\xe0\x18\x1b\n" +
+	"\x17parley.decision.refused\x10\x01\"\x9d\x01\n" +
 	"\x14IdentityRulesChanged\x12<\n" +
 	"\x05rules\x18\x01 \x01(\v2\x1e.parley.event.v1.IdentityRulesB\x06\xbaH\x03\xc8\x01\x01R\x05rules\x12 \n" +
 	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x06reason:%\xea\xe0\x18!\n" +
@@ -1727,7 +1808,7 @@ func file_parley_event_v1_identity_proto_rawDescGZIP() []byte {
 }
 
 var file_parley_event_v1_identity_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_parley_event_v1_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_parley_event_v1_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_parley_event_v1_identity_proto_goTypes = []any{
 	(TraitProvenance)(0),          // 0: parley.event.v1.TraitProvenance
 	(LinkRule)(0),                 // 1: parley.event.v1.LinkRule
@@ -1745,32 +1826,33 @@ var file_parley_event_v1_identity_proto_goTypes = []any{
 	(*CustomersMerged)(nil),       // 13: parley.event.v1.CustomersMerged
 	(*CustomersSplit)(nil),        // 14: parley.event.v1.CustomersSplit
 	(*IdentifierShared)(nil),      // 15: parley.event.v1.IdentifierShared
-	(*IdentityRulesChanged)(nil),  // 16: parley.event.v1.IdentityRulesChanged
-	(*IdentityRules)(nil),         // 17: parley.event.v1.IdentityRules
-	(*KindRule)(nil),              // 18: parley.event.v1.KindRule
-	(*BlockedIdentifier)(nil),     // 19: parley.event.v1.BlockedIdentifier
-	(*Trait)(nil),                 // 20: parley.event.v1.Trait
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(IdentifierStrength)(0),       // 22: parley.event.v1.IdentifierStrength
+	(*DecisionRefused)(nil),       // 16: parley.event.v1.DecisionRefused
+	(*IdentityRulesChanged)(nil),  // 17: parley.event.v1.IdentityRulesChanged
+	(*IdentityRules)(nil),         // 18: parley.event.v1.IdentityRules
+	(*KindRule)(nil),              // 19: parley.event.v1.KindRule
+	(*BlockedIdentifier)(nil),     // 20: parley.event.v1.BlockedIdentifier
+	(*Trait)(nil),                 // 21: parley.event.v1.Trait
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(IdentifierStrength)(0),       // 23: parley.event.v1.IdentifierStrength
 }
 var file_parley_event_v1_identity_proto_depIdxs = []int32{
-	20, // 0: parley.event.v1.TraitsUpdated.traits:type_name -> parley.event.v1.Trait
+	21, // 0: parley.event.v1.TraitsUpdated.traits:type_name -> parley.event.v1.Trait
 	0,  // 1: parley.event.v1.TraitsUpdated.provenance:type_name -> parley.event.v1.TraitProvenance
-	21, // 2: parley.event.v1.ConsentGranted.expires_time:type_name -> google.protobuf.Timestamp
-	20, // 3: parley.event.v1.OrganisationUpdated.traits:type_name -> parley.event.v1.Trait
+	22, // 2: parley.event.v1.ConsentGranted.expires_time:type_name -> google.protobuf.Timestamp
+	21, // 3: parley.event.v1.OrganisationUpdated.traits:type_name -> parley.event.v1.Trait
 	1,  // 4: parley.event.v1.LinkAsserted.rule:type_name -> parley.event.v1.LinkRule
-	21, // 5: parley.event.v1.LinkAsserted.evidence_time:type_name -> google.protobuf.Timestamp
+	22, // 5: parley.event.v1.LinkAsserted.evidence_time:type_name -> google.protobuf.Timestamp
 	2,  // 6: parley.event.v1.LinkRefused.refusal:type_name -> parley.event.v1.LinkRefusal
-	21, // 7: parley.event.v1.LinkRefused.evidence_time:type_name -> google.protobuf.Timestamp
+	22, // 7: parley.event.v1.LinkRefused.evidence_time:type_name -> google.protobuf.Timestamp
 	1,  // 8: parley.event.v1.LinkRefused.rule:type_name -> parley.event.v1.LinkRule
 	3,  // 9: parley.event.v1.CustomersMerged.rule:type_name -> parley.event.v1.GroupingRule
 	3,  // 10: parley.event.v1.CustomersSplit.rule:type_name -> parley.event.v1.GroupingRule
 	4,  // 11: parley.event.v1.IdentifierShared.rule:type_name -> parley.event.v1.SharingRule
-	17, // 12: parley.event.v1.IdentityRulesChanged.rules:type_name -> parley.event.v1.IdentityRules
-	18, // 13: parley.event.v1.IdentityRules.kinds:type_name -> parley.event.v1.KindRule
-	18, // 14: parley.event.v1.IdentityRules.other_kinds:type_name -> parley.event.v1.KindRule
-	19, // 15: parley.event.v1.IdentityRules.blocked:type_name -> parley.event.v1.BlockedIdentifier
-	22, // 16: parley.event.v1.KindRule.strength:type_name -> parley.event.v1.IdentifierStrength
+	18, // 12: parley.event.v1.IdentityRulesChanged.rules:type_name -> parley.event.v1.IdentityRules
+	19, // 13: parley.event.v1.IdentityRules.kinds:type_name -> parley.event.v1.KindRule
+	19, // 14: parley.event.v1.IdentityRules.other_kinds:type_name -> parley.event.v1.KindRule
+	20, // 15: parley.event.v1.IdentityRules.blocked:type_name -> parley.event.v1.BlockedIdentifier
+	23, // 16: parley.event.v1.KindRule.strength:type_name -> parley.event.v1.IdentifierStrength
 	17, // [17:17] is the sub-list for method output_type
 	17, // [17:17] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
@@ -1790,7 +1872,7 @@ func file_parley_event_v1_identity_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_event_v1_identity_proto_rawDesc), len(file_parley_event_v1_identity_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -81,6 +81,7 @@ type Payload struct {
 	//	*Payload_IdentifierShared
 	//	*Payload_IdentityRulesChanged
 	//	*Payload_ModelFitted
+	//	*Payload_DecisionRefused
 	Kind          isPayload_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -582,6 +583,15 @@ func (x *Payload) GetModelFitted() *ModelFitted {
 	return nil
 }
 
+func (x *Payload) GetDecisionRefused() *DecisionRefused {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_DecisionRefused); ok {
+			return x.DecisionRefused
+		}
+	}
+	return nil
+}
+
 type isPayload_Kind interface {
 	isPayload_Kind()
 }
@@ -841,6 +851,12 @@ type Payload_ModelFitted struct {
 	ModelFitted *ModelFitted `protobuf:"bytes,152,opt,name=model_fitted,json=modelFitted,proto3,oneof"`
 }
 
+type Payload_DecisionRefused struct {
+	// A decision about who is who was asked for and not carried out: so the same
+	// request is answered alike for ever.
+	DecisionRefused *DecisionRefused `protobuf:"bytes,153,opt,name=decision_refused,json=decisionRefused,proto3,oneof"`
+}
+
 func (*Payload_PageViewed) isPayload_Kind() {}
 
 func (*Payload_ScreenViewed) isPayload_Kind() {}
@@ -943,11 +959,13 @@ func (*Payload_IdentityRulesChanged) isPayload_Kind() {}
 
 func (*Payload_ModelFitted) isPayload_Kind() {}
 
+func (*Payload_DecisionRefused) isPayload_Kind() {}
+
 var File_parley_event_v1_payload_proto protoreflect.FileDescriptor
 
 const file_parley_event_v1_payload_proto_rawDesc = "" +
 	"\n" +
-	"\x1dparley/event/v1/payload.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aparley/event/v1/chat.proto\x1a\x1eparley/event/v1/commerce.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/event/v1/marketing.proto\x1a\x1bparley/event/v1/model.proto\x1a\x1bparley/event/v1/phone.proto\x1a\x1dparley/event/v1/service.proto\x1a\x19parley/event/v1/web.proto\"\xb5\x1d\n" +
+	"\x1dparley/event/v1/payload.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aparley/event/v1/chat.proto\x1a\x1eparley/event/v1/commerce.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/event/v1/marketing.proto\x1a\x1bparley/event/v1/model.proto\x1a\x1bparley/event/v1/phone.proto\x1a\x1dparley/event/v1/service.proto\x1a\x19parley/event/v1/web.proto\"\x85\x1e\n" +
 	"\aPayload\x12>\n" +
 	"\vpage_viewed\x18\x01 \x01(\v2\x1b.parley.event.v1.PageViewedH\x00R\n" +
 	"pageViewed\x12D\n" +
@@ -1005,7 +1023,8 @@ const file_parley_event_v1_payload_proto_rawDesc = "" +
 	"\x0fcustomers_split\x18\x95\x01 \x01(\v2\x1f.parley.event.v1.CustomersSplitH\x00R\x0ecustomersSplit\x12Q\n" +
 	"\x11identifier_shared\x18\x96\x01 \x01(\v2!.parley.event.v1.IdentifierSharedH\x00R\x10identifierShared\x12^\n" +
 	"\x16identity_rules_changed\x18\x97\x01 \x01(\v2%.parley.event.v1.IdentityRulesChangedH\x00R\x14identityRulesChanged\x12B\n" +
-	"\fmodel_fitted\x18\x98\x01 \x01(\v2\x1c.parley.event.v1.ModelFittedH\x00R\vmodelFittedB\r\n" +
+	"\fmodel_fitted\x18\x98\x01 \x01(\v2\x1c.parley.event.v1.ModelFittedH\x00R\vmodelFitted\x12N\n" +
+	"\x10decision_refused\x18\x99\x01 \x01(\v2 .parley.event.v1.DecisionRefusedH\x00R\x0fdecisionRefusedB\r\n" +
 	"\x04kind\x12\x05\xbaH\x02\b\x01B>Z<github.com/parleyhq/parley/proto/gen/parley/event/v1;eventv1b\x06proto3"
 
 var (
@@ -1074,6 +1093,7 @@ var file_parley_event_v1_payload_proto_goTypes = []any{
 	(*IdentifierShared)(nil),     // 49: parley.event.v1.IdentifierShared
 	(*IdentityRulesChanged)(nil), // 50: parley.event.v1.IdentityRulesChanged
 	(*ModelFitted)(nil),          // 51: parley.event.v1.ModelFitted
+	(*DecisionRefused)(nil),      // 52: parley.event.v1.DecisionRefused
 }
 var file_parley_event_v1_payload_proto_depIdxs = []int32{
 	1,  // 0: parley.event.v1.Payload.page_viewed:type_name -> parley.event.v1.PageViewed
@@ -1127,11 +1147,12 @@ var file_parley_event_v1_payload_proto_depIdxs = []int32{
 	49, // 48: parley.event.v1.Payload.identifier_shared:type_name -> parley.event.v1.IdentifierShared
 	50, // 49: parley.event.v1.Payload.identity_rules_changed:type_name -> parley.event.v1.IdentityRulesChanged
 	51, // 50: parley.event.v1.Payload.model_fitted:type_name -> parley.event.v1.ModelFitted
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	52, // 51: parley.event.v1.Payload.decision_refused:type_name -> parley.event.v1.DecisionRefused
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_parley_event_v1_payload_proto_init() }
@@ -1200,6 +1221,7 @@ func file_parley_event_v1_payload_proto_init() {
 		(*Payload_IdentifierShared)(nil),
 		(*Payload_IdentityRulesChanged)(nil),
 		(*Payload_ModelFitted)(nil),
+		(*Payload_DecisionRefused)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

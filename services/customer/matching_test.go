@@ -1,0 +1,90 @@
+package customer_test
+
+import (
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/parleyhq/parley/pkg/rpcerr"
+	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
+	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
+	"github.com/parleyhq/parley/services/customer"
+)
+
+// matcher is somebody else who compares customers.
+type matcher struct{ asked []string }
+
+func (m *matcher) ListMergeCandidates(_ context.Context, req *customerv1.ListMergeCandidatesRequest) (*customerv1.ListMergeCandidatesResponse, error) {
+	m.asked = append(m.asked, req.GetCustomerId())
+	return &customerv1.ListMergeCandidatesResponse{ModelEventId: "m1"}, nil
+}
+
+func (*matcher) KeepCustomersApart(_ context.Context, req *customerv1.KeepCustomersApartRequest) (*customerv1.KeepCustomersApartResponse, error) {
+	return &customerv1.KeepCustomersApartResponse{EventId: req.GetReason()}, nil
+}
+
+func (*matcher) FitMatchModel(req *customerv1.FitMatchModelRequest, stream grpc.ServerStreamingServer[customerv1.FitMatchModelResponse]) error {
+	return stream.Send(&customerv1.FitMatchModelResponse{Customers: int64(req.GetSeed())})
+}
+
+// withMatching serves the house's read model with a matcher beside it, or none.
+func withMatching(t *testing.T, m customer.Matching) *house {
+	t.Helper()
+	h := newHouse(t)
+	var err error
+	h.server, err = customer.NewServer(customer.Deps{
+		Log: h.log, Engine: h.engine, Resolver: h.resolver, Stopping: h.stopping, PollInterval: time.Hour, Recorder: h, Matching: m,
+	})
+	require.NoError(t, err)
+	h.serve()
+	return h
+}
+
+func TestMatchingIsHandedOn(t *testing.T) {
+	t.Parallel()
+	m := &matcher{}
+	h := withMatching(t, m)
+	tok := h.record(said{ids: []string{"user_id", "u1"}})
+	id := h.get("user_id", "u1", tok).GetCustomerId()
+	for _, customerID := range []string{"", id} {
+		answer, err := h.client.ListMergeCandidates(h.call("acme"), &customerv1.ListMergeCandidatesRequest{CustomerId: customerID, ConsistencyToken: tok})
+		require.NoError(t, err)
+		require.Equal(t, "m1", answer.GetModelEventId())
+	}
+	_, err := h.client.ListMergeCandidates(h.call("acme"), &customerv1.ListMergeCandidatesRequest{CustomerId: "nobody"})
+	require.Equal(t, codes.NotFound, rpcerr.CodeOf(err))
+	require.Equal(t, errorv1.Reason_REASON_CUSTOMER_NOT_FOUND, rpcerr.ReasonOf(err))
+	require.Equal(t, []string{"", id}, m.asked)
+
+	apart, err := h.client.KeepCustomersApart(h.call("acme"), &customerv1.KeepCustomersApartRequest{CustomerId: id, OtherCustomerId: "p", Reason: "twins"})
+	require.NoError(t, err)
+	require.Equal(t, "twins", apart.GetEventId())
+
+	stream, err := h.client.FitMatchModel(h.call("acme"), &customerv1.FitMatchModelRequest{Seed: 7})
+	require.NoError(t, err)
+	first, err := stream.Recv()
+	require.NoError(t, err)
+	require.Equal(t, int64(7), first.GetCustomers())
+	_, err = stream.Recv()
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestWithoutMatching(t *testing.T) {
+	t.Parallel()
+	h := withMatching(t, nil)
+	_, listing := h.client.ListMergeCandidates(h.call("acme"), &customerv1.ListMergeCandidatesRequest{})
+	_, apart := h.client.KeepCustomersApart(h.call("acme"), &customerv1.KeepCustomersApartRequest{CustomerId: "a", OtherCustomerId: "b", Reason: "r"})
+	stream, fit := h.client.FitMatchModel(h.call("acme"), &customerv1.FitMatchModelRequest{})
+	if fit == nil {
+		_, fit = stream.Recv()
+	}
+	for _, err := range []error{listing, apart, fit} {
+		require.Equal(t, codes.Unavailable, rpcerr.CodeOf(err))
+		require.Equal(t, errorv1.Reason_REASON_BACKEND_UNAVAILABLE, rpcerr.ReasonOf(err))
+	}
+}
