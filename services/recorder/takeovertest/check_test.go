@@ -223,9 +223,16 @@ func (a *auditor) checkCommands(l *load) {
 			}
 		}
 		if c.result.GetRefusal() != none {
-			if c.GetLink() == nil {
-				require.Empty(a.t, a.byCause[id], "command %v was refused: %v", c, c.result)
+			// The refusal stands once, and nothing else but what a model's link was refused for.
+			refused := 0
+			for _, rec := range a.byCause[id] {
+				if rec.GetEvent().GetType() == identity.TypeDecisionRefused {
+					refused++
+				} else {
+					require.Equal(a.t, identity.TypeLinkRefused, rec.GetEvent().GetType(), "command %v was refused: %v", c, c.result)
+				}
 			}
+			require.Equal(a.t, 1, refused, "command %v was refused: %v", c, c.result)
 			continue
 		}
 		want := identity.TypeRulesChanged

@@ -13,9 +13,9 @@ import (
 )
 
 // desk is where people decide who is who, one command after the other, about
-// customers of whom nobody else speaks in between. What is refused here can
-// never be carried out, and what is carried out stands in the log: so each
-// command has one right outcome, however often it comes.
+// customers of whom nobody else speaks in between. What is carried out and what
+// is refused stands in the log: so each command has one right outcome, however
+// often it comes, also where by then another one could be had.
 type desk struct {
 	*load
 	tenant string
@@ -39,6 +39,8 @@ func (d *desk) run() {
 		d.do(&interactionv1.IdentityCommand{Kind: splitOf(a, b)}, none)
 		d.do(&interactionv1.IdentityCommand{Kind: splitOf(b, c)}, interactionv1.IdentityRefusal_IDENTITY_REFUSAL_NOT_A_PROFILE)
 		d.do(&interactionv1.IdentityCommand{Kind: mergeOf(a, d.profile(name("nobody")))}, interactionv1.IdentityRefusal_IDENTITY_REFUSAL_UNKNOWN_CUSTOMER)
+		d.do(&interactionv1.IdentityCommand{Kind: mergeOf(a, d.profile(name("later")))}, interactionv1.IdentityRefusal_IDENTITY_REFUSAL_UNKNOWN_CUSTOMER)
+		d.see(name("later"), "")
 		// The decision forbids it; that it was refused stands in the log.
 		d.do(&interactionv1.IdentityCommand{Kind: &interactionv1.IdentityCommand_Link{Link: &interactionv1.IdentityCommand_LinkProfiles{
 			ProfileId: a, OtherProfileId: b, Probability: 0.99,
