@@ -13,7 +13,10 @@ let parley;
 let certificate;
 before(async () => {
   certificate = makeCertificate();
-  parley = await startParley('--smtp-tls-cert', certificate.cert, '--smtp-tls-key', certificate.key, '--mail-authentication=false');
+  parley = await startParley(
+    '--smtp-tls-cert', certificate.cert, '--smtp-tls-key', certificate.key,
+    '--mail-authentication=false', '--mail-trusted-servers', 'id=mx.shop.example,fields=1',
+  );
 });
 after(async () => {
   await parley?.stop();
@@ -46,6 +49,33 @@ test('a person who browses, identifies, orders and then writes a mail is one cus
   assert.equal((await parley.customer('--email', 'grace@example.org')).customerId, customer.customerId);
 });
 
+test('a mail whose check failed is a claim beside the customer, never his', async () => {
+  const analytics = new Analytics({ writeKey: 'dev', host: parley.url, flushAt: 20, flushInterval: 100 });
+  analytics.identify({ userId: 'u-claimed', traits: { email: 'victim@example.org', firstName: 'Vic' } });
+  await analytics.closeAndFlush({ timeout: 20_000 });
+  // Our own server in front says what it found.
+  const checked = (result, text) => transport().sendMail({
+    from: 'victim@example.org', to: 'help@parley.local', subject: text, text,
+    headers: { 'Authentication-Results': `mx.shop.example; dmarc=${result} header.from=example.org` },
+  });
+  await checked('pass', 'This is me');
+  await checked('fail', 'Send the money elsewhere');
+  const customer = await eventually('the customer with his own mail', async () => {
+    const found = await parley.customer('--user-id', 'u-claimed');
+    return Number(found?.interactionCount) === 2 && found;
+  });
+  const answer = await eventually('the claim', async () => {
+    const found = await parley.ask('customer', 'get', '--id', customer.customerId);
+    return found.claims?.length > 0 && found;
+  });
+  assert.equal(answer.claims[0].value, 'victim@example.org');
+  assert.notEqual(answer.claims[0].customerId, customer.customerId);
+  const subjects = (list) => list.map((i) => i.summary).join(' ');
+  assert.match(subjects(await parley.timeline('--user-id', 'u-claimed')), /This is me/);
+  assert.doesNotMatch(subjects(await parley.timeline('--user-id', 'u-claimed')), /money/);
+  assert.match(subjects(await parley.timeline('--id', answer.claims[0].customerId)), /money/);
+});
+
 test('TLS, alternatives, attachments, UTF-8 addresses, answers in their thread', async () => {
   const mailer = transport({ requireTLS: true });
   const from = 'jörg@bücher.example';
@@ -63,6 +93,13 @@ test('TLS, alternatives, attachments, UTF-8 addresses, answers in their thread',
   });
   assert.equal(new Set(found.map((m) => m.conversation)).size, 1, 'one conversation');
   assert.ok(found.some((m) => m.summary.includes('Grüße 👋')), JSON.stringify(found));
+
+  // As it came, and what was attached.
+  const eventId = found.at(-1).eventId;
+  assert.match(await parley.run('mail', 'raw', eventId), /^Subject: =\?UTF-8\?/m);
+  const { attachments } = await parley.ask('mail', 'attachments', eventId);
+  assert.equal(attachments.length, 1);
+  assert.equal(attachments[0].fileName, 'Rechnung März.pdf');
 });
 
 test('a mail of 20 MB arrives once, also when it is sent twice', async () => {

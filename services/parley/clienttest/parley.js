@@ -58,6 +58,11 @@ export async function startParley(...flags) {
       const { stdout } = await run(bin, [...args, '--addr', addresses.grpc, '-o', 'json'], { maxBuffer: 64 << 20 });
       return JSON.parse(stdout);
     },
+    /** Runs a client command and returns what it prints. */
+    async run(...args) {
+      const { stdout } = await run(bin, [...args, '--addr', addresses.grpc], { maxBuffer: 64 << 20 });
+      return stdout;
+    },
     /** The customer behind an identifier, or nothing. */
     async customer(flag, value) {
       try {

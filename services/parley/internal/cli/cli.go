@@ -104,7 +104,7 @@ immutable event, and answers who a customer is and what happened with him.
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(a.serveCommand(), a.demoCommand(), a.customerCommand(), a.identityCommand(), a.eventsCommand(), a.sendCommand(),
+	root.AddCommand(a.serveCommand(), a.demoCommand(), a.customerCommand(), a.identityCommand(), a.mailCommand(), a.eventsCommand(), a.sendCommand(),
 		a.importCommand(), a.keyCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
