@@ -261,6 +261,8 @@ func (h *house) PublishAndWait(ctx context.Context, tenantName, _ string, batch 
 		out, err = h.graph.Merge(c, k.Merge.GetCustomerId(), k.Merge.GetOtherCustomerId())
 	case *interactionv1.IdentityCommand_Split:
 		out, err = h.graph.Split(c, k.Split.GetCustomerId(), k.Split.GetProfileIds())
+	case *interactionv1.IdentityCommand_KeepApart_:
+		out, err = h.graph.KeepApart(c, k.KeepApart.GetCustomerId(), k.KeepApart.GetOtherCustomerId())
 	case *interactionv1.IdentityCommand_ChangeRules:
 		out, err = h.graph.ChangeRules(c, k.ChangeRules.GetRules(), nil, nil)
 	}

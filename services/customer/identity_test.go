@@ -128,6 +128,27 @@ func (h *house) names(kind, value, tok string) []string {
 	return out
 }
 
+// Whom a person told apart no evidence brings together, and a decision tells so.
+func TestKeepApart(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.record(said{ids: []string{"user_id", "u1"}})
+	h.record(said{at: 1, ids: []string{"email", "ada@example.com"}})
+	u1, ada := h.profile("user_id", "u1"), h.profile("email", "ada@example.com")
+	apart, err := h.client.KeepCustomersApart(h.call("acme"), &customerv1.KeepCustomersApartRequest{CustomerId: u1, OtherCustomerId: ada, Reason: "twins"})
+	require.NoError(t, err)
+	tok := h.record(said{at: 2, ids: []string{"user_id", "u1", "email", "ada@example.com"}})
+	require.NotEqual(t, h.get("user_id", "u1", tok).GetCustomerId(), h.get("email", "ada@example.com", tok).GetCustomerId())
+	for _, id := range []string{u1, ada} {
+		got := h.explain(id, tok)
+		require.Equal(t, apart.GetEventId(), got.GetDecisions()[0].GetEventId())
+		require.Equal(t, "twins", got.GetDecisions()[0].GetReason())
+		require.Equal(t, eventv1.LinkRefusal_LINK_REFUSAL_DECIDED, got.GetLinks()[0].GetRefusal())
+	}
+	_, err = h.client.KeepCustomersApart(h.call("acme"), &customerv1.KeepCustomersApartRequest{CustomerId: u1, OtherCustomerId: u1, Reason: "r"})
+	require.Equal(t, errorv1.Reason_REASON_SAME_CUSTOMER, rpcerr.ReasonOf(err))
+}
+
 func TestExplainIdentity(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

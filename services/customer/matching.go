@@ -16,7 +16,6 @@ import (
 // for a customer of whom nothing can be compared.
 type Matching interface {
 	ListMergeCandidates(ctx context.Context, req *customerv1.ListMergeCandidatesRequest) (*customerv1.ListMergeCandidatesResponse, error)
-	KeepCustomersApart(ctx context.Context, req *customerv1.KeepCustomersApartRequest) (*customerv1.KeepCustomersApartResponse, error)
 	FitMatchModel(req *customerv1.FitMatchModelRequest, stream grpc.ServerStreamingServer[customerv1.FitMatchModelResponse]) error
 }
 
@@ -41,14 +40,6 @@ func (s *Server) ListMergeCandidates(ctx context.Context, req *customerv1.ListMe
 		}
 	}
 	return s.deps.Matching.ListMergeCandidates(ctx, req)
-}
-
-// KeepCustomersApart says that two customers are two people.
-func (s *Server) KeepCustomersApart(ctx context.Context, req *customerv1.KeepCustomersApartRequest) (*customerv1.KeepCustomersApartResponse, error) {
-	if s.deps.Matching == nil {
-		return nil, errNoMatching
-	}
-	return s.deps.Matching.KeepCustomersApart(ctx, req)
 }
 
 // FitMatchModel learns who may be whom.

@@ -24,10 +24,6 @@ func (m *matcher) ListMergeCandidates(_ context.Context, req *customerv1.ListMer
 	return &customerv1.ListMergeCandidatesResponse{ModelEventId: "m1"}, nil
 }
 
-func (*matcher) KeepCustomersApart(_ context.Context, req *customerv1.KeepCustomersApartRequest) (*customerv1.KeepCustomersApartResponse, error) {
-	return &customerv1.KeepCustomersApartResponse{EventId: req.GetReason()}, nil
-}
-
 func (*matcher) FitMatchModel(req *customerv1.FitMatchModelRequest, stream grpc.ServerStreamingServer[customerv1.FitMatchModelResponse]) error {
 	return stream.Send(&customerv1.FitMatchModelResponse{Customers: int64(req.GetSeed())})
 }
@@ -61,10 +57,6 @@ func TestMatchingIsHandedOn(t *testing.T) {
 	require.Equal(t, errorv1.Reason_REASON_CUSTOMER_NOT_FOUND, rpcerr.ReasonOf(err))
 	require.Equal(t, []string{"", id}, m.asked)
 
-	apart, err := h.client.KeepCustomersApart(h.call("acme"), &customerv1.KeepCustomersApartRequest{CustomerId: id, OtherCustomerId: "p", Reason: "twins"})
-	require.NoError(t, err)
-	require.Equal(t, "twins", apart.GetEventId())
-
 	stream, err := h.client.FitMatchModel(h.call("acme"), &customerv1.FitMatchModelRequest{Seed: 7})
 	require.NoError(t, err)
 	first, err := stream.Recv()
@@ -78,12 +70,11 @@ func TestWithoutMatching(t *testing.T) {
 	t.Parallel()
 	h := withMatching(t, nil)
 	_, listing := h.client.ListMergeCandidates(h.call("acme"), &customerv1.ListMergeCandidatesRequest{})
-	_, apart := h.client.KeepCustomersApart(h.call("acme"), &customerv1.KeepCustomersApartRequest{CustomerId: "a", OtherCustomerId: "b", Reason: "r"})
 	stream, fit := h.client.FitMatchModel(h.call("acme"), &customerv1.FitMatchModelRequest{})
 	if fit == nil {
 		_, fit = stream.Recv()
 	}
-	for _, err := range []error{listing, apart, fit} {
+	for _, err := range []error{listing, fit} {
 		require.Equal(t, codes.Unavailable, rpcerr.CodeOf(err))
 		require.Equal(t, errorv1.Reason_REASON_BACKEND_UNAVAILABLE, rpcerr.ReasonOf(err))
 	}

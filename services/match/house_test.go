@@ -113,10 +113,6 @@ func (s service) ListMergeCandidates(ctx context.Context, req *customerv1.ListMe
 	return s.Server.ListMergeCandidates(ctx, req)
 }
 
-func (s service) KeepCustomersApart(ctx context.Context, req *customerv1.KeepCustomersApartRequest) (*customerv1.KeepCustomersApartResponse, error) {
-	return s.Server.KeepCustomersApart(ctx, req)
-}
-
 func (s service) FitMatchModel(req *customerv1.FitMatchModelRequest, stream grpc.ServerStreamingServer[customerv1.FitMatchModelResponse]) error {
 	return s.Server.FitMatchModel(req, stream)
 }

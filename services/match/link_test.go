@@ -4,15 +4,11 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc/codes"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/identity"
-	"github.com/parleyhq/parley/pkg/rpcerr"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
-	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
 )
@@ -24,28 +20,17 @@ func TestKeepApart(t *testing.T) {
 	h.town(people, doubles)
 	h.fit(&customerv1.FitMatchModelRequest{Seed: 5})
 	pair := h.double(3)
-	req := &customerv1.KeepCustomersApartRequest{CustomerId: pair[0], OtherCustomerId: pair[1], Reason: "twins", RequestId: uuid.NewString()}
-	answer, err := h.client.KeepCustomersApart(h.call("acme", "record"), req)
-	require.NoError(t, err)
-	again, err := h.client.KeepCustomersApart(h.call("acme", "record"), req)
-	require.NoError(t, err)
-	require.Equal(t, answer.GetEventId(), again.GetEventId())
+	_, tok := h.command(&interactionv1.IdentityCommand{Kind: &interactionv1.IdentityCommand_KeepApart_{
+		KeepApart: &interactionv1.IdentityCommand_KeepApart{CustomerId: pair[0], OtherCustomerId: pair[1]},
+	}})
 	for _, id := range []string{"", pair[0], pair[1]} {
-		found := pairsOf(h.list(&customerv1.ListMergeCandidatesRequest{CustomerId: id, ConsistencyToken: answer.GetConsistencyToken()}))
+		found := pairsOf(h.list(&customerv1.ListMergeCandidatesRequest{CustomerId: id, ConsistencyToken: tok}))
 		require.NotContains(t, found, pair)
 	}
 	h.linkFrom(0.9)
 	h.fit(&customerv1.FitMatchModelRequest{SearchOnly: true})
 	require.NotEqual(t, h.customer("user_id", "user 3"), h.customer("user_id", "double 3"))
 	require.Empty(t, h.list(&customerv1.ListMergeCandidatesRequest{MinProbability: 0.9}))
-
-	_, err = h.client.KeepCustomersApart(h.call("acme"), &customerv1.KeepCustomersApartRequest{
-		CustomerId: h.double(4)[0], OtherCustomerId: h.double(4)[1], Reason: "too late",
-	})
-	require.Equal(t, codes.FailedPrecondition, rpcerr.CodeOf(err))
-	require.Equal(t, errorv1.Reason_REASON_SAME_CUSTOMER, rpcerr.ReasonOf(err))
-	_, err = h.client.KeepCustomersApart(h.call("acme"), &customerv1.KeepCustomersApartRequest{CustomerId: pair[0], OtherCustomerId: "nobody", Reason: "r"})
-	require.Equal(t, errorv1.Reason_REASON_CUSTOMER_NOT_FOUND, rpcerr.ReasonOf(err))
 }
 
 // linkFrom changes the tenant's rules: what is so probable is linked unasked.

@@ -257,15 +257,10 @@ func TestRefusals(t *testing.T) {
 		return err
 	}
 	none := context.Background()
-	apart := func(ctx context.Context) error {
-		_, err := h.client.KeepCustomersApart(ctx, &customerv1.KeepCustomersApartRequest{CustomerId: "a", OtherCustomerId: "b", Reason: "r"})
-		return err
-	}
-	for _, err := range []error{list(none, &customerv1.ListMergeCandidatesRequest{}), fit(none, &customerv1.FitMatchModelRequest{}), apart(none)} {
+	for _, err := range []error{list(none, &customerv1.ListMergeCandidatesRequest{}), fit(none, &customerv1.FitMatchModelRequest{})} {
 		expect(err, codes.Unauthenticated, errorv1.Reason_REASON_BAD_CREDENTIALS)
 	}
 	expect(list(h.call("acme", "record"), &customerv1.ListMergeCandidatesRequest{}), codes.PermissionDenied, errorv1.Reason_REASON_NOT_ALLOWED)
-	expect(apart(h.call("acme", "read")), codes.PermissionDenied, errorv1.Reason_REASON_NOT_ALLOWED)
 	expect(fit(h.call("acme", "record"), &customerv1.FitMatchModelRequest{}), codes.PermissionDenied, errorv1.Reason_REASON_NOT_ALLOWED)
 
 	expect(list(h.call("acme"), &customerv1.ListMergeCandidatesRequest{}), codes.FailedPrecondition, errorv1.Reason_REASON_NO_MODEL)
