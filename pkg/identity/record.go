@@ -66,14 +66,18 @@ func (p *Profile) UnmarshalBinary(data []byte) error {
 	d := decoder{data: data}
 	*p = Profile{First: d.uvarint(), Customer: d.string(), Kind: d.string()}
 	has := d.byte()
+	d.bad = d.bad || has&^(hasShared|hasGroup|hasApart|hasLinks) != 0
 	if has&hasShared != 0 {
 		p.Shared = Sharing(d.byte())
+		d.bad = d.bad || p.Shared == 0
 	}
 	if has&hasGroup != 0 {
 		p.Group = d.mark()
+		d.bad = d.bad || p.Group.isZero()
 	}
 	if has&hasApart != 0 {
 		p.Apart = d.marks()
+		d.bad = d.bad || len(p.Apart) == 0
 	}
 	if has&hasLinks != 0 {
 		// A link takes more than a byte: a length beyond the data is no record,
@@ -83,6 +87,7 @@ func (p *Profile) UnmarshalBinary(data []byte) error {
 		for ; n > 0 && !d.bad; n-- {
 			p.Links = append(p.Links, d.link())
 		}
+		d.bad = d.bad || len(p.Links) == 0
 	}
 	return d.done("profile")
 }
