@@ -191,6 +191,7 @@ func (w *world) requireNamedByOldest() {
 // may arrive in any order.
 func TestDecisionsOutlastLaterLinks(t *testing.T) {
 	t.Parallel()
+	merges, splits := 0, 0 // that were looked at
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		people := 3 + r.IntN(6)
@@ -237,9 +238,11 @@ func TestDecisionsOutlastLaterLinks(t *testing.T) {
 			}
 			// Only the last word about two counts; here only the last decision is known to be that.
 			if n := len(together); n > 0 && len(apart) == 0 {
+				merges++
 				require.Equal(t, w.customer(together[n-1][0]), w.customer(together[n-1][1]), "seed %d: merged by a person", seed)
 			}
 			if n := len(apart); n > 0 && len(together) == 0 {
+				splits++
 				require.NotEqual(t, w.customer(apart[n-1][0]), w.customer(apart[n-1][1]), "seed %d: split by a person", seed)
 			}
 			if want == nil {
@@ -249,6 +252,8 @@ func TestDecisionsOutlastLaterLinks(t *testing.T) {
 			w.requireReplayAgrees()
 		}
 	}
+	require.Positive(t, merges)
+	require.Positive(t, splits)
 }
 
 // A split right after a merge brings both customers back as they were.
