@@ -92,10 +92,12 @@ test('TLS, alternatives, attachments, UTF-8 addresses, answers in their thread',
     return list.length === 2 && list;
   });
   assert.equal(new Set(found.map((m) => m.conversation)).size, 1, 'one conversation');
-  assert.ok(found.some((m) => m.summary.includes('Grüße 👋')), JSON.stringify(found));
+  // A Date header counts in seconds, so the two may stand in either order.
+  const letter = found.find((m) => m.summary.includes('Grüße 👋') && !m.summary.includes('Re:'));
+  assert.ok(letter, JSON.stringify(found));
 
   // As it came, and what was attached.
-  const eventId = found.at(-1).eventId;
+  const { eventId } = letter;
   assert.match(await parley.run('mail', 'raw', eventId), /^Subject: =\?UTF-8\?/m);
   const { attachments } = await parley.ask('mail', 'attachments', eventId);
   assert.equal(attachments.length, 1);
