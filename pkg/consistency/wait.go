@@ -14,6 +14,7 @@ import (
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/token"
+	"github.com/parleyhq/parley/pkg/view"
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
 )
 
@@ -42,39 +43,41 @@ type Model interface {
 
 const longest = 10 * time.Second
 
-// Wait returns once the model contains the write that gave the token; at once
-// for an empty one.
-func (w *Waiter) Wait(ctx context.Context, consistencyToken string) error {
+// Wait returns once the model has come to the write that gave the token, with
+// its position; at once, with 0, for an empty one. That the model has come there
+// does not say that every event before could be folded: Read does.
+func (w *Waiter) Wait(ctx context.Context, consistencyToken string) (eventstore.Position, error) {
 	if consistencyToken == "" {
-		return nil
+		return 0, nil
 	}
 	t, err := token.Parse(token.Consistency, consistencyToken)
 	if err != nil {
-		return invalid("consistency_token was not made by this service", err)
+		return 0, invalid("consistency_token was not made by this service", err)
 	}
 	if t.LogID != w.Log.LogID() {
-		return invalid("consistency_token belongs to another log", nil)
+		return 0, invalid("consistency_token belongs to another log", nil)
 	}
 	if w.Model.Position() >= t.Position {
-		return nil
+		return t.Position, nil
 	}
 	head, err := w.Log.Head(ctx)
 	if err != nil {
-		return rpcerr.FromError(fmt.Errorf("wait for position %d: %w", t.Position, err))
+		return 0, rpcerr.FromError(fmt.Errorf("wait for position %d: %w", t.Position, err))
 	}
 	if t.Position > head {
-		return invalid("consistency_token is ahead of this log: it belongs to another one", nil)
+		return 0, invalid("consistency_token is ahead of this log: it belongs to another one", nil)
 	}
-	return w.waitFor(ctx, t.Position)
+	return t.Position, w.waitFor(ctx, t.Position)
 }
 
-// WaitHead returns once the model contains all that the log has now.
-func (w *Waiter) WaitHead(ctx context.Context) error {
+// WaitHead returns once the model has come to the end that the log has now, with
+// its position.
+func (w *Waiter) WaitHead(ctx context.Context) (eventstore.Position, error) {
 	head, err := w.Log.Head(ctx)
 	if err != nil {
-		return rpcerr.FromError(fmt.Errorf("wait for the log's head: %w", err))
+		return 0, rpcerr.FromError(fmt.Errorf("wait for the log's head: %w", err))
 	}
-	return w.waitFor(ctx, head)
+	return head, w.waitFor(ctx, head)
 }
 
 func (w *Waiter) waitFor(ctx context.Context, position eventstore.Position) error {
@@ -104,33 +107,49 @@ func (w *Waiter) patience(ctx context.Context) time.Duration {
 // answerTime is what is left of a call's time for the answer to travel.
 const answerTime = 100 * time.Millisecond
 
+// failed says why the model did not get to a position in time.
 func (w *Waiter) failed(want eventstore.Position, err error) error {
-	if errors.Is(err, context.Canceled) {
-		return rpcerr.FromError(err)
+	behind, isBehind := errors.AsType[*projection.BehindError](err)
+	if isBehind && (errors.Is(behind.Err, view.ErrClosed) || errors.Is(behind.Err, eventstore.ErrClosed)) {
+		// The server stops: elsewhere the answer may be had.
+		err, isBehind = behind.Err, false
 	}
-	halted := &projection.FoldError{}
-	if !errors.Is(err, projection.ErrBehind) && !errors.As(err, &halted) && !errors.Is(err, context.DeadlineExceeded) {
+	if !isBehind && !errors.Is(err, context.DeadlineExceeded) {
 		return rpcerr.FromError(fmt.Errorf("wait for position %d: %w", want, err))
 	}
 	var lag uint64
 	if at := w.Model.Position(); at < want {
 		lag = uint64(want - at)
 	}
+	status := w.Model.Status()
 	opts := []rpcerr.Option{
 		rpcerr.WithCause(err),
 		rpcerr.WithMetadata("lag_events", strconv.FormatUint(lag, 10)),
-		rpcerr.WithMetadata("lag_seconds", strconv.FormatFloat(w.Model.Status().Behind.Seconds(), 'f', 3, 64)),
+		rpcerr.WithMetadata("lag_seconds", strconv.FormatFloat(status.Behind.Seconds(), 'f', 3, 64)),
 	}
-	if errors.As(err, &halted) {
-		// Which event it is may be another tenant's business.
+	if _, ok := errors.AsType[*projection.TooManyDeadLettersError](err); ok {
+		// Which events those are may be another tenant's business.
 		return rpcerr.New(codes.Unavailable, errorv1.Reason_REASON_DEAD_LETTER,
-			"the read model has halted at an event that it cannot fold; operators see which", opts...)
+			"the read model has halted: too many events cannot be folded; operators see which", opts...)
 	}
-	return rpcerr.New(codes.Unavailable, errorv1.Reason_REASON_BEHIND,
-		fmt.Sprintf("the read model is %d events behind the consistency token", lag), append(opts, rpcerr.WithRetryAfter(retryAfter))...)
+	message := fmt.Sprintf("the read model is %d events behind the consistency token", lag)
+	retry := retrySoon
+	switch {
+	case errors.Is(err, projection.ErrPaused) || status.State == projection.Paused:
+		// Who has, and why, stays among the operators.
+		message, retry = message+": an operator has paused it", retryLater
+	case status.State == projection.Halted:
+		message, retry = message+": it has halted; operators see why", retryLater
+	}
+	return rpcerr.New(codes.Unavailable, errorv1.Reason_REASON_BEHIND, message, append(opts, rpcerr.WithRetryAfter(retry))...)
 }
 
-const retryAfter = 100 * time.Millisecond
+// How long a caller is advised to wait: a read model that is behind catches up,
+// for one that is stopped somebody has to do something.
+const (
+	retrySoon  = 100 * time.Millisecond
+	retryLater = 5 * time.Second
+)
 
 func invalid(message string, cause error) error {
 	return rpcerr.New(codes.InvalidArgument, errorv1.Reason_REASON_INVALID_TOKEN, message, rpcerr.WithCause(cause))

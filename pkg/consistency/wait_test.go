@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/token"
+	"github.com/parleyhq/parley/pkg/view"
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
 )
 
@@ -29,13 +31,23 @@ func (h head) Head(context.Context) (eventstore.Position, error) { return events
 
 // model stands at a position and gets no further: wait says how it ends.
 type model struct {
-	at   eventstore.Position
-	wait func(ctx context.Context) error
+	at    eventstore.Position
+	wait  func(ctx context.Context) error
+	state projection.State
 }
 
 func (m model) WaitFor(ctx context.Context, _ eventstore.Position) error { return m.wait(ctx) }
 func (m model) Position() eventstore.Position                            { return m.at }
-func (m model) Status() projection.Status                                { return projection.Status{Behind: 1500 * time.Millisecond} }
+func (m model) Status() projection.Status {
+	return projection.Status{Behind: 1500 * time.Millisecond, State: m.state}
+}
+
+// stopped is behind, and fails with why.
+func stopped(why error) func(context.Context) error {
+	return func(context.Context) error {
+		return fmt.Errorf("wait: %w", &projection.BehindError{Projection: "secret", Want: 9, At: 5, Err: why})
+	}
+}
 
 func behind(ctx context.Context) error {
 	<-ctx.Done()
@@ -52,12 +64,18 @@ func TestWait(t *testing.T) {
 		name   string
 		token  string
 		wait   func(context.Context) error
+		state  projection.State
 		code   codes.Code
 		reason errorv1.Reason
+		// position of a wait that succeeds, or what the message ends with.
+		position eventstore.Position
+		message  string
+		retry    time.Duration
 	}{
 		{name: "no token"},
-		{name: "already there", token: at(5)},
-		{name: "gets there", token: at(9), wait: func(context.Context) error { return nil }},
+		{name: "already there", token: at(5), position: 5},
+		{name: "long there", token: at(2), position: 2},
+		{name: "gets there", token: at(9), wait: func(context.Context) error { return nil }, position: 9},
 		{name: "garbage", token: "garbage", code: codes.InvalidArgument, reason: errorv1.Reason_REASON_INVALID_TOKEN},
 		{
 			name: "a resume token", token: token.NewResume(logID, 5).String(),
@@ -68,27 +86,58 @@ func TestWait(t *testing.T) {
 			code: codes.InvalidArgument, reason: errorv1.Reason_REASON_INVALID_TOKEN,
 		},
 		{name: "ahead of the log", token: at(11), code: codes.InvalidArgument, reason: errorv1.Reason_REASON_INVALID_TOKEN},
-		{name: "too late", token: at(9), wait: behind, code: codes.Unavailable, reason: errorv1.Reason_REASON_BEHIND},
 		{
-			name: "halted", token: at(9), wait: func(context.Context) error {
-				return fmt.Errorf("run: %w", &projection.FoldError{EventID: "secret"})
-			},
-			code: codes.Unavailable, reason: errorv1.Reason_REASON_DEAD_LETTER,
+			name: "too late", token: at(9), wait: behind, state: projection.CatchingUp,
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_BEHIND, message: "4 events behind the consistency token", retry: 100 * time.Millisecond,
 		},
 		{
-			name: "store closed", token: at(9), wait: func(context.Context) error { return eventstore.ErrClosed },
-			code: codes.Unavailable, reason: errorv1.Reason_REASON_STOPPING,
+			name: "retrying", token: at(9), wait: stopped(errors.New("a secret that passes")), state: projection.Retrying,
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_BEHIND, message: "4 events behind the consistency token", retry: 100 * time.Millisecond,
+		},
+		{
+			name: "paused", token: at(9), wait: stopped(fmt.Errorf("%w by a secret: secret", projection.ErrPaused)),
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_BEHIND, message: "token: an operator has paused it", retry: 5 * time.Second,
+		},
+		{
+			name: "paused while it retried", token: at(9), wait: stopped(errors.New("a secret that passes")), state: projection.Paused,
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_BEHIND, message: "token: an operator has paused it", retry: 5 * time.Second,
+		},
+		{
+			name: "too many dead letters", token: at(9), state: projection.Halted, wait: stopped(&projection.TooManyDeadLettersError{
+				Projection: "secret", Failed: 1000, Err: &projection.FoldError{EventID: "secret"},
+			}),
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_DEAD_LETTER, message: "operators see which",
+		},
+		{
+			name: "another log", token: at(9), wait: stopped(fmt.Errorf("run secret: %w", projection.ErrOtherLog)), state: projection.Halted,
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_BEHIND, message: "token: it has halted; operators see why", retry: 5 * time.Second,
+		},
+		{
+			name: "log closed", token: at(9), wait: func(context.Context) error { return eventstore.ErrClosed },
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_STOPPING, retry: time.Second,
+		},
+		{
+			name: "views closed", token: at(9), wait: stopped(view.ErrClosed), state: projection.Halted,
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_STOPPING, retry: time.Second,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			w := consistency.Waiter{Log: head(10), Model: model{at: 5, wait: tc.wait}, Longest: time.Millisecond}
-			err := w.Wait(t.Context(), tc.token)
+			w := consistency.Waiter{Log: head(10), Model: model{at: 5, wait: tc.wait, state: tc.state}, Longest: time.Millisecond}
+			position, err := w.Wait(t.Context(), tc.token)
 			require.Equal(t, tc.code, rpcerr.CodeOf(err), "%v", err)
 			require.Equal(t, tc.reason, rpcerr.ReasonOf(err), "%v", err)
-			if e, ok := rpcerr.Parse(err); ok && e.Code == codes.Unavailable && tc.reason != errorv1.Reason_REASON_STOPPING {
+			if err == nil {
+				require.Equal(t, tc.position, position)
+				return
+			}
+			e, ok := rpcerr.Parse(err)
+			require.True(t, ok, "%v", err)
+			require.Equal(t, tc.retry, e.RetryAfter)
+			require.NotContains(t, e.Message, "secret")
+			require.True(t, strings.HasSuffix(e.Message, tc.message), e.Message)
+			if e.Code == codes.Unavailable && tc.reason != errorv1.Reason_REASON_STOPPING {
 				require.Equal(t, map[string]string{"lag_events": "4", "lag_seconds": "1.500"}, e.Metadata)
-				require.NotContains(t, e.Message, "secret")
 			}
 		})
 	}
@@ -101,7 +150,7 @@ func TestTheAnswerComesBeforeTheDeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		w := consistency.Waiter{Log: head(10), Model: model{at: 5, wait: behind}}
-		err := w.Wait(ctx, token.NewConsistency(logID, 9).String())
+		_, err := w.Wait(ctx, token.NewConsistency(logID, 9).String())
 		require.Equal(t, errorv1.Reason_REASON_BEHIND, rpcerr.ReasonOf(err), "%v", err)
 		require.Equal(t, 900*time.Millisecond, time.Since(began))
 	})
@@ -112,6 +161,6 @@ func TestACancelledCallIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w := consistency.Waiter{Log: head(10), Model: model{at: 5, wait: behind}}
-	err := w.Wait(ctx, token.NewConsistency(logID, 9).String())
+	_, err := w.Wait(ctx, token.NewConsistency(logID, 9).String())
 	require.Equal(t, codes.Canceled, rpcerr.CodeOf(err), "%v", err)
 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/tenant"
 )
 
@@ -80,13 +81,11 @@ var (
 	sourcePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./:-]{0,255}$`)
 )
 
-// reservedTenant has the quarantine of what names no tenant.
-const reservedTenant = "quarantine"
-
-// CheckTenant says what is wrong with a tenant's name.
+// CheckTenant says what is wrong with a tenant's name. Those that Parley keeps
+// for itself are no tenant's (event.ReservedTenant): no credential is for one.
 func CheckTenant(name string) error {
-	if name == reservedTenant {
-		return fmt.Errorf("tenant %q: is kept for what comes in without one", name)
+	if reason, reserved := event.ReservedTenant(name); reserved {
+		return fmt.Errorf("tenant %q: %s", name, reason)
 	}
 	if !tenantPattern.MatchString(name) {
 		return fmt.Errorf("tenant %q: want 1 to 40 lower case letters, digits and underscores", name)

@@ -64,11 +64,17 @@ func TestNewKeysSaysWhatIsWrong(t *testing.T) {
 		change func(*credential.Key)
 		want   string
 	}{
-		"name":      {func(k *credential.Key) { k.Name = "no spaces" }, "name: want"},
-		"no hash":   {func(k *credential.Key) { k.Hash = "" }, "hash: want"},
-		"short":     {func(k *credential.Key) { k.Hash = "sha256:abcd" }, "hash: want"},
-		"clear":     {func(k *credential.Key) { k.Hash = "parley_abc" }, "parley key new"},
-		"tenant":    {func(k *credential.Key) { k.Tenant = "No-Hyphens" }, "tenant"},
+		"name":    {func(k *credential.Key) { k.Name = "no spaces" }, "name: want"},
+		"no hash": {func(k *credential.Key) { k.Hash = "" }, "hash: want"},
+		"short":   {func(k *credential.Key) { k.Hash = "sha256:abcd" }, "hash: want"},
+		"clear":   {func(k *credential.Key) { k.Hash = "parley_abc" }, "parley key new"},
+		"tenant":  {func(k *credential.Key) { k.Tenant = "No-Hyphens" }, "tenant"},
+		"quarantine": {
+			func(k *credential.Key) { k.Tenant = "quarantine" }, `tenant "quarantine": is kept for what comes in without one`,
+		},
+		"operations": {
+			func(k *credential.Key) { k.Tenant = "operations" }, `tenant "operations": is kept for what operators do across tenants`,
+		},
 		"source":    {func(k *credential.Key) { k.Source = "a b" }, "source"},
 		"scope":     {func(k *credential.Key) { k.Scopes = []string{"root"} }, `scope "root"`},
 		"no scopes": {func(k *credential.Key) { k.Scopes = nil }, "no scopes"},
@@ -81,6 +87,12 @@ func TestNewKeysSaysWhatIsWrong(t *testing.T) {
 			require.ErrorContains(t, err, tc.want)
 			require.ErrorContains(t, err, "API key 1")
 		})
+	}
+	for _, scope := range tenant.All.Names() {
+		k := good
+		k.Tenant, k.Scopes = "operations", []string{scope}
+		_, err := credential.NewKeys([]credential.Key{k})
+		require.ErrorContains(t, err, "is kept for", "also for %s alone", scope)
 	}
 	sameName := good
 	sameName.Hash = credential.Hash("b")

@@ -2,6 +2,7 @@ package event
 
 import (
 	"hash/maphash"
+	"math"
 	"regexp"
 	"sync"
 	"sync/atomic"
@@ -55,8 +56,9 @@ type valuePlan struct {
 	minLen, maxLen uint64
 	uuid           bool
 	pattern        *knownMatches
-	// Of integers.
-	minInt, maxInt int64
+	// Of signed integers, and of unsigned ones.
+	minInt, maxInt   int64
+	minUint, maxUint uint64
 	// Of enums: a bit for each number from 0 to 63 that is defined.
 	defined uint64
 	message *plan
@@ -153,7 +155,7 @@ func (v *valuePlan) accepts(value protoreflect.Value) bool {
 		return n >= v.minInt && n <= v.maxInt
 	case kindUnsigned:
 		n := value.Uint()
-		return n <= uint64(v.maxInt)
+		return n >= v.minUint && n <= v.maxUint
 	case kindEnum:
 		n := value.Enum()
 		return n >= 0 && n < 64 && v.defined&(1<<n) != 0
@@ -376,12 +378,18 @@ func compileValue(
 		understood = isEmpty(r) && low <= high
 	case rules.GetUint32() != nil:
 		r := rules.GetUint32()
-		v.kind, v.maxInt = kindUnsigned, 1<<32-1
+		v.kind, v.maxUint = kindUnsigned, math.MaxUint32
 		if most, ok := r.GetLessThan().(*validate.UInt32Rules_Lte); ok {
-			v.maxInt = int64(most.Lte)
+			v.maxUint = uint64(most.Lte)
 			r.LessThan = nil
 		}
 		understood = isEmpty(r)
+	case rules.GetUint64() != nil:
+		r := rules.GetUint64()
+		v.kind = kindUnsigned
+		v.minUint, v.maxUint = gtLtUnsigned(r)
+		r.GreaterThan, r.LessThan = nil, nil
+		understood = isEmpty(r) && v.minUint <= v.maxUint
 	}
 	rules.Type = nil
 	return understood && isEmpty(rules)

@@ -45,6 +45,12 @@ func compileEnum(ed protoreflect.EnumDescriptor, r *validate.EnumRules, v *value
 			v.defined |= 1 << n
 		}
 	}
+	for _, n := range r.GetNotIn() {
+		if n >= 0 && n < 64 {
+			v.defined &^= 1 << n
+		}
+	}
+	r.NotIn = nil
 	return isEmpty(r)
 }
 
@@ -79,6 +85,31 @@ func gtLt64(r *validate.Int64Rules) (low, high int64) {
 	switch bound := r.GetLessThan().(type) {
 	case nil:
 	case *validate.Int64Rules_Lte:
+		high = bound.Lte
+	default:
+		return 1, 0
+	}
+	return low, high
+}
+
+// gtLtUnsigned is gtLt64 for what has no sign; a lower bound may be exclusive.
+func gtLtUnsigned(r *validate.UInt64Rules) (low, high uint64) {
+	low, high = 0, math.MaxUint64
+	switch bound := r.GetGreaterThan().(type) {
+	case nil:
+	case *validate.UInt64Rules_Gte:
+		low = bound.Gte
+	case *validate.UInt64Rules_Gt:
+		if bound.Gt == math.MaxUint64 {
+			return 1, 0
+		}
+		low = bound.Gt + 1
+	default:
+		return 1, 0
+	}
+	switch bound := r.GetLessThan().(type) {
+	case nil:
+	case *validate.UInt64Rules_Lte:
 		high = bound.Lte
 	default:
 		return 1, 0

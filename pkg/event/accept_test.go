@@ -1,10 +1,12 @@
 package event
 
 import (
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
@@ -25,6 +27,62 @@ func TestAcceptorUnderstandsEveryEvent(t *testing.T) {
 	require.Contains(t, seen, protoreflect.FullName("parley.type.v1.Money"))
 	for name, p := range seen {
 		require.False(t, p.opaque, "%s has rules that are not understood", name)
+	}
+}
+
+// The bounds of what operators do: on each side of each, both agree.
+func TestAcceptorOfOperations(t *testing.T) {
+	t.Parallel()
+	operated := func(change func(*eventv1.ProjectionOperated)) proto.Message {
+		p := &eventv1.ProjectionOperated{Projection: "customer", Operation: eventv1.ProjectionOperation_PROJECTION_OPERATION_REBUILD}
+		change(p)
+		return p
+	}
+	skipped := func(change func(*eventv1.DeadLetterSkipped)) proto.Message {
+		p := &eventv1.DeadLetterSkipped{Projection: "customer", Position: 1, Reason: "poison"}
+		change(p)
+		return p
+	}
+	for name, tc := range map[string]struct {
+		m    proto.Message
+		good bool
+	}{
+		"operated":              {operated(func(*eventv1.ProjectionOperated) {}), true},
+		"on no projection":      {operated(func(p *eventv1.ProjectionOperated) { p.Projection = "" }), false},
+		"nothing done":          {operated(func(p *eventv1.ProjectionOperated) { p.Operation = 0 }), false},
+		"the last operation":    {operated(func(p *eventv1.ProjectionOperated) { p.Operation = 8 }), true},
+		"not an operation":      {operated(func(p *eventv1.ProjectionOperated) { p.Operation = 9 }), false},
+		"a negative operation":  {operated(func(p *eventv1.ProjectionOperated) { p.Operation = -1 }), false},
+		"the longest reason":    {operated(func(p *eventv1.ProjectionOperated) { p.Reason = strings.Repeat("r", 512) }), true},
+		"a longer reason":       {operated(func(p *eventv1.ProjectionOperated) { p.Reason = strings.Repeat("r", 513) }), false},
+		"1000 positions":        {operated(func(p *eventv1.ProjectionOperated) { p.Positions = make([]uint64, 1000) }), true},
+		"1001 positions":        {operated(func(p *eventv1.ProjectionOperated) { p.Positions = make([]uint64, 1001) }), false},
+		"skipped":               {skipped(func(*eventv1.DeadLetterSkipped) {}), true},
+		"nothing skipped":       {skipped(func(p *eventv1.DeadLetterSkipped) { p.Position = 0 }), false},
+		"the last position":     {skipped(func(p *eventv1.DeadLetterSkipped) { p.Position = math.MaxUint64 }), true},
+		"skipped for no reason": {skipped(func(p *eventv1.DeadLetterSkipped) { p.Reason = "" }), false},
+	} {
+		err := protovalidate.Validate(tc.m)
+		require.Equal(t, tc.good, err == nil, "%s: %v", name, err)
+		require.Equal(t, tc.good, (&acceptor{}).accepts(tc.m), name)
+	}
+}
+
+func TestRangesOfUnsigned(t *testing.T) {
+	t.Parallel()
+	const most = math.MaxUint64
+	for name, tc := range map[string]struct {
+		rules     *validate.UInt64Rules
+		low, high uint64
+	}{
+		"none":           {&validate.UInt64Rules{}, 0, most},
+		"gt":             {&validate.UInt64Rules{GreaterThan: &validate.UInt64Rules_Gt{Gt: 4}}, 5, most},
+		"gt the last":    {&validate.UInt64Rules{GreaterThan: &validate.UInt64Rules_Gt{Gt: most}}, 1, 0},
+		"gte and lte":    {&validate.UInt64Rules{GreaterThan: &validate.UInt64Rules_Gte{Gte: 4}, LessThan: &validate.UInt64Rules_Lte{Lte: 9}}, 4, 9},
+		"not understood": {&validate.UInt64Rules{LessThan: &validate.UInt64Rules_Lt{Lt: 9}}, 1, 0},
+	} {
+		low, high := gtLtUnsigned(tc.rules)
+		require.Equal(t, []uint64{tc.low, tc.high}, []uint64{low, high}, name)
 	}
 }
 
@@ -157,6 +215,9 @@ func (g *generator) value(fd protoreflect.FieldDescriptor) protoreflect.Value {
 	case protoreflect.Uint32Kind:
 		return protoreflect.ValueOfUint32(uint32(g.rand.IntN(10) + 65530*btoi(wrong)))
 	case protoreflect.Uint64Kind:
+		if wrong {
+			return protoreflect.ValueOfUint64(0)
+		}
 		return protoreflect.ValueOfUint64(g.rand.Uint64())
 	case protoreflect.DoubleKind:
 		return protoreflect.ValueOfFloat64(g.rand.Float64())

@@ -36,6 +36,12 @@
 // guess. An event of a newer version than this binary knows is handed out as
 // it is. A type whose meaning changes altogether gets a new name instead.
 //
+// # What is kept for Parley itself
+//
+// Some types say what Parley or its operators decided (ReservedType), and some
+// tenants' names are nobody's (ReservedTenant). Nothing that comes in from
+// outside has either.
+//
 // # Crashes
 //
 // Nothing here keeps state.

@@ -18,7 +18,33 @@ const (
 
 	suffixIdentity   = ".identity"
 	suffixQuarantine = ".quarantine"
+
+	operationsStream = OperationsTenant + ".projections"
 )
+
+// Names that no tenant has; see ReservedTenant.
+const (
+	// QuarantineTenant has the quarantine of what comes in without a tenant.
+	QuarantineTenant = "quarantine"
+	// OperationsTenant has the events of what operators do. A read model has
+	// the documents of all tenants, so what is done with it is none's alone.
+	OperationsTenant = "operations"
+)
+
+// ReservedTenant says that Parley keeps a tenant's name for itself, and what
+// for, as the end of a sentence about the name. Whoever could speak for such a
+// tenant could read or write what is none of his: no credential names one, and
+// nothing that comes in is of one.
+func ReservedTenant(name string) (reason string, reserved bool) {
+	switch name {
+	case QuarantineTenant:
+		return "is kept for what comes in without one", true
+	case OperationsTenant:
+		return "is kept for what operators do across tenants", true
+	default:
+		return "", false
+	}
+}
 
 // InteractionStream is the stream of a conversation: `<tenant>.<channel>-<key>`.
 // Control characters, percent signs and what is not UTF-8 in the key are
@@ -35,6 +61,11 @@ func IdentityStream(tenant string) string { return tenant + suffixIdentity }
 // check. Its records are no Events.
 func QuarantineStream(tenant string) string { return tenant + suffixQuarantine }
 
+// OperationsStream is the stream of what operators did with the read models,
+// across tenants: ProjectionOperated and DeadLetterSkipped, in the order in
+// which they were decided. Only Parley writes it, and no tenant reads it.
+func OperationsStream() string { return operationsStream }
+
 // TenantOf is the tenant that a stream belongs to; empty where it is not one of Parley's.
 func TenantOf(stream string) string {
 	tenant, _, ok := strings.Cut(stream, ".")
@@ -45,7 +76,8 @@ func TenantOf(stream string) string {
 }
 
 // ValidTenant says that a name can be a tenant's: 1 to 40 lower case letters,
-// digits and underscores, not beginning with an underscore.
+// digits and underscores, not beginning with an underscore. Some of them are
+// kept by Parley for itself: ReservedTenant.
 func ValidTenant(name string) bool {
 	if name == "" || len(name) > maxTenant || name[0] == '_' {
 		return false

@@ -32,6 +32,9 @@ func TestStreams(t *testing.T) {
 	require.Equal(t, "acme.identity", event.IdentityStream("acme"))
 	require.Equal(t, "acme.quarantine", event.QuarantineStream("acme"))
 	require.Equal(t, "acme", event.TenantOf(event.QuarantineStream("acme")))
+	require.Equal(t, "operations.projections", event.OperationsStream())
+	require.Equal(t, event.OperationsTenant, event.TenantOf(event.OperationsStream()))
+	require.NoError(t, eventstore.ValidateStream(event.OperationsStream()))
 	for _, foreign := range []string{"", "orders-1", "Acme.web-1", ".web-1", "a-b.web-1", "$ce-x", "_a.identity"} {
 		require.Empty(t, event.TenantOf(foreign), foreign)
 	}
@@ -56,9 +59,25 @@ func TestValidTenant(t *testing.T) {
 	}
 }
 
+func TestReservedTenants(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"quarantine", "operations"} {
+		reason, reserved := event.ReservedTenant(name)
+		require.True(t, reserved, name)
+		require.Regexp(t, "^is kept for ", reason)
+		require.True(t, event.ValidTenant(name), "it is a tenant's name as others are: %s", name)
+	}
+	for _, name := range []string{"", "default", "operation", "operations_", "Operations"} {
+		reason, reserved := event.ReservedTenant(name)
+		require.False(t, reserved, name)
+		require.Empty(t, reason)
+	}
+}
+
 // Two conversations never share a stream, whatever their keys.
 func FuzzStreamNames(f *testing.F) {
 	f.Add("default", "web", "key", "kez")
+	f.Add("operations", "projections", "", "-")
 	f.Add("a_b", "email", "<x@y>", "%3Cx@y%3E")
 	f.Add("a", "web", "\xff", "%FF")
 	f.Add("a", "web", strings.Repeat("%", 500), strings.Repeat("%25", 500))
@@ -72,5 +91,6 @@ func FuzzStreamNames(f *testing.F) {
 		require.Equal(t, key == other, name == event.InteractionStream(tenant, channel, other))
 		require.NotEqual(t, event.IdentityStream(tenant), name)
 		require.NotEqual(t, event.QuarantineStream(tenant), name)
+		require.NotEqual(t, event.OperationsStream(), name)
 	})
 }

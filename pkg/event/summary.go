@@ -1,6 +1,7 @@
 package event
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ func Summary(ev *eventv1.Event) string {
 func summarize(p *eventv1.Payload) string {
 	for _, area := range [...]func(*eventv1.Payload) string{
 		summarizeWeb, summarizeEmail, summarizePhone, summarizeChat,
-		summarizeCommerce, summarizeMarketing, summarizeIdentity,
+		summarizeCommerce, summarizeMarketing, summarizeIdentity, summarizeOperations,
 	} {
 		if s := area(p); s != "" {
 			return s
@@ -229,6 +230,52 @@ func callOutcome(o eventv1.CallOutcome) string {
 		return "ended"
 	default:
 		return "ended"
+	}
+}
+
+func summarizeOperations(p *eventv1.Payload) string {
+	switch k := p.GetKind().(type) {
+	case *eventv1.Payload_ProjectionOperated:
+		o := k.ProjectionOperated
+		generation := ""
+		if o.GetVersion() > 0 {
+			generation = fmt.Sprintf("v%d/g%d", o.GetVersion(), o.GetGeneration())
+		}
+		return words("asked to", operation(o.GetOperation()), first(o.GetProjection(), "a projection"), generation, quote(o.GetReason()))
+	case *eventv1.Payload_DeadLetterSkipped:
+		d := k.DeadLetterSkipped
+		which := "a dead letter"
+		if d.GetPosition() > 0 {
+			which = "dead letter " + strconv.FormatUint(d.GetPosition(), 10)
+		}
+		return words("skipped", which, with("of", d.GetProjection()), quote(d.GetReason()))
+	default:
+		return ""
+	}
+}
+
+func operation(o eventv1.ProjectionOperation) string {
+	switch o {
+	case eventv1.ProjectionOperation_PROJECTION_OPERATION_REBUILD:
+		return "rebuild"
+	case eventv1.ProjectionOperation_PROJECTION_OPERATION_SWITCH_OVER:
+		return "switch over"
+	case eventv1.ProjectionOperation_PROJECTION_OPERATION_ROLLBACK:
+		return "roll back"
+	case eventv1.ProjectionOperation_PROJECTION_OPERATION_DROP:
+		return "drop a generation of"
+	case eventv1.ProjectionOperation_PROJECTION_OPERATION_PAUSE:
+		return "pause"
+	case eventv1.ProjectionOperation_PROJECTION_OPERATION_RESUME:
+		return "resume"
+	case eventv1.ProjectionOperation_PROJECTION_OPERATION_RETRY:
+		return "retry dead letters of"
+	case eventv1.ProjectionOperation_PROJECTION_OPERATION_VERIFY:
+		return "verify"
+	case eventv1.ProjectionOperation_PROJECTION_OPERATION_UNSPECIFIED:
+		return "operate"
+	default:
+		return "operate"
 	}
 }
 

@@ -36,11 +36,32 @@ func TestSummary(t *testing.T) {
 		}}},
 		"customer b merged into a":       {Kind: &eventv1.Payload_CustomersMerged{CustomersMerged: &eventv1.CustomersMerged{CustomerId: "a", AbsorbedCustomerId: "b"}}},
 		"answered survey q with 9 of 10": {Kind: &eventv1.Payload_SurveyAnswered{SurveyAnswered: &eventv1.SurveyAnswered{SurveyId: "q", Score: 9, ScaleMax: 10}}},
+		"asked to switch over customer v3/g2 “it is right”": {Kind: &eventv1.Payload_ProjectionOperated{ProjectionOperated: &eventv1.ProjectionOperated{
+			Projection: "customer", Operation: eventv1.ProjectionOperation_PROJECTION_OPERATION_SWITCH_OVER, Version: 3, Generation: 2, Reason: "it is right",
+		}}},
+		"asked to retry dead letters of match": {Kind: &eventv1.Payload_ProjectionOperated{ProjectionOperated: &eventv1.ProjectionOperated{
+			Projection: "match", Operation: eventv1.ProjectionOperation_PROJECTION_OPERATION_RETRY, Positions: []uint64{7},
+		}}},
+		"skipped dead letter 4711 of customer “no such order”": {Kind: &eventv1.Payload_DeadLetterSkipped{DeadLetterSkipped: &eventv1.DeadLetterSkipped{
+			Projection: "customer", Position: 4711, Reason: "no such\norder",
+		}}},
 	} {
 		require.Equal(t, want, event.Summary(&eventv1.Event{Payload: p}))
 	}
 	require.Equal(t, "hologram shown", event.Summary(&eventv1.Event{Type: "parley.hologram.shown", Payload: &eventv1.Payload{}}))
 	require.Empty(t, event.Summary(&eventv1.Event{}))
+}
+
+func TestEveryOperationHasAWordOfItsOwn(t *testing.T) {
+	t.Parallel()
+	seen := map[string]int32{}
+	for n, name := range eventv1.ProjectionOperation_name {
+		said := event.Summary(&eventv1.Event{Payload: &eventv1.Payload{Kind: &eventv1.Payload_ProjectionOperated{
+			ProjectionOperated: &eventv1.ProjectionOperated{Operation: eventv1.ProjectionOperation(n), Projection: "customer"},
+		}}})
+		require.NotContains(t, seen, said, name)
+		seen[said] = n
+	}
 }
 
 func TestEveryTypeHasASummaryOfItsOwn(t *testing.T) {

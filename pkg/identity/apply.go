@@ -18,12 +18,6 @@ func IsIdentityType(eventType string) bool {
 	}
 }
 
-// IsReservedType says that an event type is none that a source may bring: the
-// platform alone writes it.
-func IsReservedType(eventType string) bool {
-	return IsIdentityType(eventType) || eventType == TypeModelFitted
-}
-
 // TypeModelFitted is the type of the event that brings a model, for example of
 // who may be whom. Each is on a stream of its own.
 const TypeModelFitted = "parley.model.fitted"

@@ -1,8 +1,10 @@
 package projection
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -87,14 +89,15 @@ func (def *Customers[D]) validate() error {
 	return nil
 }
 
-// collections are the definition's and the engine's own.
-func (def *Customers[D]) collections() []view.Collection {
+// Collections are the definition's and the engine's own.
+func (def *Customers[D]) Collections() []view.Collection {
 	documents := def.Documents
 	documents.New = def.newMessage
-	all := make([]view.Collection, 0, 3+len(def.Rows))
+	all := make([]view.Collection, 0, 4+len(def.Rows))
 	all = append(all, documents,
 		view.Collection{Name: profilesCollection, New: def.newMessage},
-		view.Collection{Name: aliasesCollection})
+		view.Collection{Name: aliasesCollection},
+		deadLetters)
 	for i := range def.Rows {
 		all = append(all, def.Rows[i].Collection)
 	}
@@ -106,17 +109,42 @@ func (def *Customers[D]) types() map[string]bool {
 	if len(def.Types) == 0 {
 		return nil
 	}
-	types := map[string]bool{typeMerged: true, typeSplit: true}
+	types := map[string]bool{typeMerged: true, typeSplit: true, typeSkipped: true}
 	for _, t := range def.Types {
 		types[t] = true
 	}
 	return types
 }
 
-// The types that say who belongs together.
+// The types that say who belongs together, and which event is not to be folded.
 const (
-	typeMerged = "parley.customers.merged"
-	typeSplit  = "parley.customers.split"
+	typeMerged  = "parley.customers.merged"
+	typeSplit   = "parley.customers.split"
+	typeSkipped = "parley.dead_letter.skipped"
 )
+
+// definition is what the engine knows of a projection, whatever that folds.
+type definition interface {
+	// label is the name and the version.
+	label() (name string, version uint32)
+	validate() error
+	// Collections are those that a generation has.
+	Collections() []view.Collection
+	// main is the collection whose changes are told to watchers.
+	main() string
+	// types are those that are decoded; nil for all.
+	types() map[string]bool
+	// profilesOf and documentsOf are for operators who look into a generation.
+	profilesOf(ctx context.Context, r view.Reader, key view.Key) ([]string, error)
+	documentsOf(ctx context.Context, r view.Reader, tenant string, ids []string) ([]proto.Message, error)
+	newState(gen view.Generation, opts *Options, now func() time.Time) foldState
+}
+
+func (def *Customers[D]) label() (name string, version uint32) { return def.Name, def.Version }
+func (def *Customers[D]) main() string                         { return def.Documents.Name }
+
+func (def *Customers[D]) newState(gen view.Generation, opts *Options, now func() time.Time) foldState {
+	return newFolder(def, gen, opts.Partitions, now)
+}
 
 func (def *Customers[D]) newMessage() proto.Message { return def.New() }

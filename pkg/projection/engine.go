@@ -16,75 +16,60 @@ import (
 	"github.com/parleyhq/parley/pkg/view"
 )
 
-// Engine runs one projection. All methods may be called concurrently.
+// Engine runs one projection: all of its generations, of which one serves. All
+// methods may be called concurrently.
 type Engine[D proto.Message] struct {
-	*runner
-	def *Customers[D]
+	*host
+	defs map[uint32]*Customers[D]
 }
 
-// New opens the projection's generation and makes its engine, which reads at
-// once and folds once it is run.
-func New[D proto.Message](ctx context.Context, def Customers[D], deps Deps) (*Engine[D], error) {
-	e, err := newEngine(ctx, &def, deps)
+// New opens the projection and makes its engine, which reads at once and folds
+// once it is run. Previous are the folds of earlier versions, so that their
+// generations go on folding until they are dropped.
+//
+// It fails with view.ErrNewerFormat where a newer binary's generation serves,
+// and with view.ErrSchema where the collections changed and the version did not.
+func New[D proto.Message](ctx context.Context, def Customers[D], deps Deps, previous ...Customers[D]) (*Engine[D], error) {
+	e := &Engine[D]{defs: map[uint32]*Customers[D]{def.Version: &def}}
+	definitions := map[uint32]definition{def.Version: &def}
+	for i := range previous {
+		if previous[i].Name != def.Name || previous[i].Version >= def.Version {
+			return nil, fmt.Errorf("projection %s version %d: %s version %d is no previous version of it: %w",
+				def.Name, def.Version, previous[i].Name, previous[i].Version, view.ErrInvalid)
+		}
+		e.defs[previous[i].Version], definitions[previous[i].Version] = &previous[i], &previous[i]
+	}
+	h, err := newHost(ctx, &def, definitions, deps)
 	if err != nil {
 		return nil, fmt.Errorf("projection %s: %w", def.Name, err)
 	}
+	e.host = h
 	return e, nil
 }
 
-func newEngine[D proto.Message](ctx context.Context, def *Customers[D], deps Deps) (*Engine[D], error) {
-	if err := def.validate(); err != nil {
-		return nil, err
-	}
-	if deps.Log == nil || deps.Codec == nil || deps.Views == nil {
-		return nil, errNoDependency
-	}
-	if deps.Logger == nil {
-		deps.Logger = slog.New(slog.DiscardHandler)
-	}
-	if deps.Now == nil {
-		deps.Now = time.Now
-	}
-	opts := deps.Options.withDefaults()
-	ns := view.Namespace{Projection: def.Name, Version: def.Version, Generation: opts.Generation}
-	gen, err := deps.Views.Open(ctx, ns, def.collections()...)
-	if err != nil {
-		return nil, err
-	}
-	r := &runner{
-		name: def.Name, documents: def.Documents.Name, types: def.types(), deps: deps, opts: opts, gen: gen,
-		state: newFolder(def, gen, opts.Partitions),
-		log:   deps.Logger.With("projection", def.Name),
-	}
-	if opts.LiveDelay > 0 {
-		r.waiters.asked = make(chan struct{}, 1)
-	}
-	r.status = Status{Name: def.Name, Namespace: ns}
-	c, err := gen.Checkpoint(ctx)
-	if err == nil {
-		r.waiters.set(c.Position)
-		r.metrics, err = newMetrics(r, deps.Metrics)
-	}
-	if err != nil {
-		return nil, errors.Join(err, gen.Close())
-	}
-	return &Engine[D]{runner: r, def: def}, nil
+// Reader reads what the generation has computed that serves at this moment:
+// all its calls are about that one, however long it is kept. Get one for each
+// request.
+func (e *Engine[D]) Reader() *Reader[D] {
+	r := e.servingRunner()
+	e.reads.Add(1)
+	return &Reader[D]{engine: e, def: e.defs[r.ns.Version], runner: r, gen: r.gen}
 }
 
-// Reader reads what the engine has computed.
-func (e *Engine[D]) Reader() *Reader[D] { return &Reader[D]{def: e.def, gen: e.gen} }
-
-// Digest is the digest of everything that the engine has stored.
-func (e *Engine[D]) Digest(ctx context.Context) (view.Digest, error) { return e.gen.Digest(ctx) }
+// Digest is the digest of the documents of the generation that serves.
+// Bookkeeping, such as when a dead letter was last tried, is no part of it.
+func (e *Engine[D]) Digest(ctx context.Context) (view.Digest, error) {
+	return contentDigest(ctx, e.servingRunner().gen)
+}
 
 // Projection is what every engine offers, whatever it folds.
 type Projection interface {
 	// Name is the projection's.
 	Name() string
-	// Run folds until ctx ends, then returns nil. It goes on through failures that may
-	// pass (store unavailable, disk full), which Status shows. It returns an
-	// error that no waiting mends: *FoldError, ErrOtherLog, view.ErrFenced, view.ErrFailed, or
-	// that a store was closed; reads go on then. It may be called again after
+	// Run folds, or stands by while another process does, until ctx ends; then
+	// it returns nil. It goes on through failures that may pass (store
+	// unavailable, disk full), and where a generation has halted; Status shows
+	// it. It returns an error where a store was closed. It may be called again after
 	// it has returned, not while it runs.
 	Run(ctx context.Context) error
 	// WaitFor returns once the views contain everything up to position: at
@@ -93,9 +78,9 @@ type Projection interface {
 	WaitFor(ctx context.Context, position eventstore.Position) error
 	// Position up to which the views contain everything.
 	Position() eventstore.Position
-	// Status says how it does.
+	// Status says how the generation does that serves.
 	Status() Status
-	// Close gives up the generation. Run must have returned.
+	// Close gives up the generations. Run must have returned.
 	Close() error
 }
 
@@ -104,16 +89,42 @@ type Deps struct {
 	Log   eventstore.Store
 	Codec Decoder
 	Views view.Store
+	// Lease makes sure that one process folds and the others stand by. Nil
+	// where no other process can have the views open.
+	Lease Lease
+	// Scans are shared by the engines of a process, so that several rebuilds
+	// read the log once. Optional.
+	Scans *Scans
+	// Process is how this process names itself to operators. Defaults to none.
+	Process string
+	// Audit keeps what operators do. Required by Operations only.
+	Audit Auditor
 	// Logger. Defaults to none.
 	Logger *slog.Logger
 	// Metrics is where the engine registers its own. Defaults to none.
 	Metrics prometheus.Registerer
-	// Now tells how long ago something was, for batching and for Status; folds never see it.
-	// Defaults to time.Now.
+	// Now tells how long ago something was, for batching, for Status and for when an event was
+	// set aside; folds never see it. Defaults to time.Now.
 	Now func() time.Time
 	// Options tune it. The zero value is right.
 	Options Options
 }
+
+func (d *Deps) complete() error {
+	if d.Log == nil || d.Codec == nil || d.Views == nil {
+		return errNoDependency
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	d.Options = d.Options.withDefaults()
+	return nil
+}
+
+var errNoDependency = errors.New("a log, a codec and views are required")
 
 // Decoder gives back the events that records hold.
 type Decoder interface {
@@ -121,143 +132,10 @@ type Decoder interface {
 	DecodeInto(rec *eventstore.Record, ev *eventv1.RecordedEvent) error
 }
 
-// Options tune an engine. They change no result.
-type Options struct {
-	// Generation to fill and serve.
-	Generation uint32
-	// CommitEvents is the largest number of events in a commit. Defaults to 16,384.
-	CommitEvents int
-	// CommitBytes is about the largest size of a commit, in bytes of rows. Defaults to 12 MiB.
-	CommitBytes int
-	// CommitDelay is how long a commit may wait for more events while the
-	// projection is behind; once caught up none waits. Defaults to 1 second.
-	CommitDelay time.Duration
-	// LiveDelay is how long a commit may wait for more events once the
-	// projection has caught up, unless somebody waits for it (WaitFor): for a read
-	// model that is asked now and then, and whose documents change often. Defaults to not at all.
-	LiveDelay time.Duration
-	// ReadBatch is the largest number of events decoded and folded together. Defaults to 2,048.
-	ReadBatch int
-	// ReadAhead is how many of those may wait. Defaults to 4.
-	ReadAhead int
-	// Decoders is the number of goroutines that decode. Defaults to 2.
-	Decoders int
-	// Partitions is the number of goroutines that fold. Defaults to the number of CPUs, at most 16.
-	Partitions int
-	// ReplayCacheBytes bounds the documents kept in memory between commits
-	// while the projection is behind, estimated. Defaults to 48 MiB.
-	ReplayCacheBytes int
-	// LiveCacheBytes is the same once it has caught up. Defaults to 16 MiB.
-	LiveCacheBytes int
-	// FoldAttempts is how often an event's fold is tried before the projection
-	// halts. Defaults to 3.
-	FoldAttempts int
-	// RetryDelay is the time before the first retry of whatever failed; it doubles up to 64 times
-	// itself. Defaults to 50 milliseconds.
-	RetryDelay time.Duration
+// Lease is the right to fold a projection, of which one process at a time has
+// it. It need not be exact: the fencing tokens of the views keep out who has lost it unawares.
+type Lease interface {
+	// Acquire waits for the right, at most until ctx ends. Lost is closed once it is gone; release
+	// gives it back, and may be called more than once.
+	Acquire(ctx context.Context) (lost <-chan struct{}, release func(), err error)
 }
-
-// Status is how a projection does.
-type Status struct {
-	Name      string
-	Namespace view.Namespace
-	State     State
-	// Position up to which the views contain everything.
-	Position eventstore.Position
-	// Head is the log's last position as far as known.
-	Head eventstore.Position
-	// Behind is how far Position is behind the log in time: 0 when caught up, else the age of
-	// the newest event folded.
-	Behind time.Duration
-	// EventsPerSecond folded of late.
-	EventsPerSecond float64
-	// Err is why it is not running, or what it is retrying.
-	Err error
-}
-
-// State of a projection.
-type State uint8
-
-// The states of a projection.
-const (
-	// Stopped: Run was not called or has returned nil.
-	Stopped State = iota
-	// CatchingUp: behind the log.
-	CatchingUp
-	// Live: at the log's head.
-	Live
-	// Retrying: waiting for a failure to pass.
-	Retrying
-	// Halted: will not go on by itself.
-	Halted
-)
-
-// String names the state.
-func (s State) String() string {
-	switch s {
-	case Stopped:
-		return "stopped"
-	case CatchingUp:
-		return "catching up"
-	case Live:
-		return "live"
-	case Retrying:
-		return "retrying"
-	case Halted:
-		return "halted"
-	default:
-		return fmt.Sprintf("State(%d)", uint8(s))
-	}
-}
-
-// ErrBehind is what a *BehindError is.
-var ErrBehind = errors.New("read model is behind")
-
-// ErrOtherLog says that a generation was filled from another log than the one
-// at hand.
-var ErrOtherLog = errors.New("the read model was filled from another log")
-
-// ErrRunning says that Run was called while it runs.
-var ErrRunning = errors.New("projection is already running")
-
-// BehindError says that the views did not get to a position in time.
-type BehindError struct {
-	Projection string
-	// Want is what was waited for, At where the views are.
-	Want, At eventstore.Position
-	// Err is what the projection is failing with, if it is.
-	Err error
-}
-
-func (e *BehindError) Error() string {
-	msg := fmt.Sprintf("%s: %s at position %d, %d before %d", e.Projection, ErrBehind, e.At, e.Want-e.At, e.Want)
-	if e.Err != nil {
-		msg += ": " + e.Err.Error()
-	}
-	return msg
-}
-
-// Is says that it is ErrBehind.
-func (e *BehindError) Is(target error) bool { return target == ErrBehind }
-
-func (e *BehindError) Unwrap() error { return e.Err }
-
-// FoldError says which event a projection halted at.
-type FoldError struct {
-	Projection string
-	Stream     string
-	Position   eventstore.Position
-	EventID    string
-	Type       string
-	// Attempts made.
-	Attempts int
-	// Err of the fold or the decoder; of a panic, with its stack.
-	Err error
-}
-
-func (e *FoldError) Error() string {
-	return fmt.Sprintf("%s halted at position %d (event %s, %s, stream %s) after %d attempts: %v",
-		e.Projection, e.Position, e.EventID, e.Type, e.Stream, e.Attempts, e.Err)
-}
-
-func (e *FoldError) Unwrap() error { return e.Err }

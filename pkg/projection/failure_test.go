@@ -45,10 +45,12 @@ const poisoned = `
 	p1 page.viewed {"path": "/1"}
 	p2 page.viewed {"path": "/2"}
 	p1 page.viewed {"path": "/poison"}
-	p2 page.viewed {"path": "/3"}`
+	p2 page.viewed {"path": "/3"}
+	p1 page.viewed {"path": "/4"}`
 
-// TestPoison checks that the projection halts right before an event that
-// cannot be folded, whatever part of the definition fails.
+// TestPoison checks that an event that cannot be folded is set aside, whatever
+// part of the definition fails, that its customer waits and nobody else, and
+// that everything is as it should be once it is mended and retried.
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	isPoison := func(rec *eventv1.RecordedEvent) bool {
@@ -115,42 +117,61 @@ func TestPoison(t *testing.T) {
 			def := visits()
 			deps := projection.Deps{Log: log, Codec: decoder{}, Views: views, Options: projection.Options{RetryDelay: time.Microsecond}}
 			spoil(&def, &deps)
-			e, err := projection.New(t.Context(), def, deps)
-			require.NoError(t, err)
-			waiting := make(chan error, 1)
-			go func() { waiting <- e.WaitFor(t.Context(), 4) }()
-			err = e.Run(t.Context())
-			var fe *projection.FoldError
-			require.ErrorAs(t, err, &fe)
-			require.Equal(t, eventstore.Position(3), fe.Position)
-			require.Equal(t, 3, fe.Attempts)
-			require.Equal(t, "parley.page.viewed", fe.Type)
-			require.NotEmpty(t, fe.EventID)
-			require.Contains(t, fe.Stream, "acme.")
+			e, stop := projectiontest.StartWith(t, def, deps)
+			projectiontest.WaitFor(t, e, 5)
+			letters := deadLetters(t, e)
+			require.Len(t, letters, 1)
+			require.EqualValues(t, 3, letters[0].GetPosition())
+			require.Equal(t, "parley.page.viewed", letters[0].GetType())
+			require.Equal(t, "acme", letters[0].GetTenant())
+			require.Equal(t, []string{"p1"}, letters[0].GetProfileIds())
+			require.NotEmpty(t, letters[0].GetEventId())
+			require.Contains(t, letters[0].GetStream(), "acme.")
 			if name != "index fails" {
-				require.Contains(t, err.Error(), errFold.Error())
+				require.Contains(t, letters[0].GetError(), errFold.Error())
 			}
-			require.Equal(t, projection.Halted, e.Status().State)
-			require.ErrorAs(t, e.Status().Err, &fe)
+			if strings.Contains(name, "panics") {
+				require.Contains(t, letters[0].GetStack(), "failure_test.go")
+			}
+			if name != "decode fails" {
+				require.EqualValues(t, 3, letters[0].GetAttempts())
+			}
+			status := e.Status()
+			require.Equal(t, 1, status.DeadLetters)
+			require.Equal(t, 1, status.Waiting)
+			require.False(t, status.OldestDeadLetter.IsZero())
 
-			// All before it is there, reads go on, and whoever waits is told.
-			require.Equal(t, eventstore.Position(2), e.Position())
-			doc, _, err := e.Reader().Document(t.Context(), "acme", "p1")
+			// The customer stands right before it, the other one does not wait.
+			require.Equal(t, int64(1), visitsOf(t, e, "p1"))
+			require.Equal(t, int64(2), visitsOf(t, e, "p2"))
+			reader := e.Reader()
+			require.NoError(t, reader.Folded(t.Context(), "acme", "p1", 2))
+			require.NoError(t, reader.Folded(t.Context(), "acme", "p2", 5))
+			var parked *projection.DeadLetterError
+			require.ErrorAs(t, reader.Folded(t.Context(), "acme", "p1", 3), &parked)
+			require.EqualValues(t, 3, parked.Position)
+			require.ErrorIs(t, reader.FoldedAt(t.Context(), 5), projection.ErrDeadLetter)
+			require.NoError(t, reader.FoldedAt(t.Context(), 4))
+
+			// A retry with the same fold changes nothing but the number of attempts.
+			result, err := e.Retry(t.Context(), projection.By{}, view.Namespace{})
 			require.NoError(t, err)
-			require.Equal(t, int64(1), doc.GetInteractionCount())
-			require.NoError(t, e.WaitFor(t.Context(), 2))
-			for _, err := range []error{<-waiting, e.WaitFor(t.Context(), 3)} {
-				require.ErrorIs(t, err, projection.ErrBehind)
-				require.ErrorAs(t, err, &fe)
-			}
-			require.NoError(t, e.Close())
+			require.Equal(t, projection.RetryResult{Failed: 1, Waiting: 1}, result)
+			require.Equal(t, int64(1), visitsOf(t, e, "p1"))
+			require.Greater(t, deadLetters(t, e)[0].GetAttempts(), letters[0].GetAttempts())
+			stop()
 
-			// With a mended definition it goes on, and nothing was skipped.
+			// With a mended definition it is folded when it is retried, and what waited too.
 			mended, _ := projectiontest.Start(t, visits(), log, views, projection.Options{})
-			projectiontest.WaitFor(t, mended, 4)
-			doc, _, err = mended.Reader().Document(t.Context(), "acme", "p1")
+			projectiontest.WaitFor(t, mended, 5)
+			require.Len(t, deadLetters(t, mended), 1)
+			result, err = mended.Retry(t.Context(), projection.By{}, view.Namespace{}, 3)
 			require.NoError(t, err)
-			require.Equal(t, int64(2), doc.GetInteractionCount())
+			require.Equal(t, projection.RetryResult{Folded: 2}, result)
+			require.Empty(t, deadLetters(t, mended))
+			require.Equal(t, int64(3), visitsOf(t, mended, "p1"))
+			require.NoError(t, mended.Reader().Folded(t.Context(), "acme", "p1", 5))
+			requireClean(t, mended, log)
 		})
 	}
 }
@@ -239,22 +260,27 @@ func TestOtherLog(t *testing.T) {
 	stop()
 	other, err := projection.New(t.Context(), visits(), projection.Deps{Log: projectiontest.NewLog(t), Codec: decoder{}, Views: views})
 	require.NoError(t, err)
-	err = other.Run(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- other.Run(ctx) }()
+	err = other.WaitFor(t.Context(), 1000)
 	require.ErrorIs(t, err, projection.ErrOtherLog)
 	require.Contains(t, err.Error(), "remove the views")
 	require.Equal(t, projection.Halted, other.Status().State)
-	require.NoError(t, other.Close())
+	cancel()
+	require.NoError(t, errors.Join(<-done, other.Close()))
 }
 
-// TestTakeover runs two engines on one generation: the later one wins, the earlier one ends.
+// TestTakeover runs two engines on one generation: the later one wins, the earlier one halts.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
 	log, views := projectiontest.NewLog(t), projectiontest.NewViews(t)
 	deps := projection.Deps{Log: log, Codec: decoder{}, Views: views}
 	first, err := projection.New(t.Context(), visits(), deps)
 	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- first.Run(t.Context()) }()
+	go func() { ended <- first.Run(ctx) }()
 	g := newGenerator(3, 10)
 	projectiontest.WaitFor(t, first, projectiontest.Append(t, log, g.events(50)...))
 	require.ErrorIs(t, first.Run(t.Context()), projection.ErrRunning)
@@ -263,8 +289,10 @@ func TestTakeover(t *testing.T) {
 	require.Eventually(t, func() bool { return second.Status().State == projection.Live }, time.Minute, time.Millisecond)
 	last := projectiontest.Append(t, log, g.events(50)...)
 	projectiontest.WaitFor(t, second, last)
-	require.ErrorIs(t, <-ended, view.ErrFenced)
-	require.NoError(t, first.Close())
+	require.Eventually(t, func() bool { return first.Status().State == projection.Halted }, time.Minute, time.Millisecond)
+	require.ErrorIs(t, first.Status().Err, view.ErrFenced)
+	cancel()
+	require.NoError(t, errors.Join(<-ended, first.Close()))
 	digest, err := second.Digest(t.Context())
 	require.NoError(t, err)
 	stop()
@@ -451,6 +479,10 @@ type awayLog struct {
 func (l *awayLog) Subscribe(context.Context, eventstore.SubscribeOptions) (eventstore.Subscription, error) {
 	l.asked.Add(1)
 	return nil, eventstore.ErrUnavailable
+}
+
+func (*awayLog) StreamHead(context.Context, string) (eventstore.Revision, error) {
+	return eventstore.NoStream, nil
 }
 
 func (*awayLog) LogID() uuid.UUID { return uuid.UUID{1} }

@@ -43,7 +43,7 @@ func (f *folder[D]) flush(ctx context.Context, batch *view.Batch, number uint64)
 	}
 	clear(f.dirty)
 	f.dirty = f.dirty[:0]
-	return nil
+	return f.parked.flush(batch)
 }
 
 // finished is what is to be stored of a customer.

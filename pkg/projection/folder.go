@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
+	opsv1 "github.com/parleyhq/parley/proto/gen/parley/ops/v1"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/view"
@@ -39,25 +42,34 @@ type folder[D proto.Message] struct {
 	// touched during the chunk; dirty since the last flush.
 	touched, dirty, regrouped []*customer
 	missing                   map[view.Key]struct{}
+	// parked are the events that were set aside, held those of the portion at
+	// hand that are not folded now.
+	parked *parked
+	held   []bool
+	keys   []view.Key
 	// rows made since the last flush, by worker.
 	rows     []rowWriter
 	rowBytes atomic.Int64
 }
 
-func newFolder[D proto.Message](def *Customers[D], gen view.Generation, workers int) *folder[D] {
+func newFolder[D proto.Message](def *Customers[D], gen view.Generation, workers int, now func() time.Time) *folder[D] {
 	f := &folder[D]{def: def, gen: gen, workers: workers, documents: def.Documents}
 	f.documents.New = def.newMessage
-	f.reset(false)
+	f.reset(false, newParked(now))
 	return f
 }
 
 // reset forgets everything that is not stored; empty says that nothing is.
-func (f *folder[D]) reset(empty bool) {
-	f.cache, f.seen, f.aliased = newCache(), nil, nil
+func (f *folder[D]) reset(empty bool, p *parked) {
+	f.cache, f.seen, f.aliased, f.parked = newCache(), nil, nil, p
 	if empty {
 		f.seen, f.aliased = newSeen(), newSeen()
 	}
 	f.touched, f.dirty = nil, nil
+	f.resetRows()
+}
+
+func (f *folder[D]) resetRows() {
 	f.missing = map[view.Key]struct{}{}
 	f.rows = make([]rowWriter, f.workers)
 	for i := range f.rows {
@@ -76,13 +88,33 @@ func (f *folder[D]) pendingDocuments() int { return len(f.dirty) }
 // evict bounds the memory of documents.
 func (f *folder[D]) evict(limit int, committed uint64) { f.cache.evict(limit, committed) }
 
-// fold takes decoded events, in order of position. After an error, a
-// *FoldError where an event is the cause, the folder must be reset.
-func (f *folder[D]) fold(ctx context.Context, events []*eventv1.RecordedEvent) error {
-	if err := f.load(ctx, events); err != nil {
+// abandon forgets what was folded since the last flush, which must be
+// committed. All else stays in the cache.
+func (f *folder[D]) abandon() {
+	for _, x := range slices.Concat(f.dirty, f.touched) {
+		if f.cache.customers[x.key] == x {
+			f.cache.remove(x)
+		}
+		for _, m := range x.members {
+			m.queue = nil
+		}
+	}
+	clear(f.dirty)
+	clear(f.touched)
+	f.touched, f.dirty = f.touched[:0], f.dirty[:0]
+	f.resetRows()
+	f.parked.abandon()
+}
+
+// fold takes decoded events, in order of position. Those whose customer waits
+// are set aside, or told to d where they come from there. After an error, a
+// *FoldError where an event is the cause, the folder must be reset; or, if
+// nothing else was folded since the last flush, abandon will do.
+func (f *folder[D]) fold(ctx context.Context, events []*eventv1.RecordedEvent, d *portion) error {
+	if err := f.load(ctx, events, d != nil); err != nil {
 		return err
 	}
-	f.assign(events)
+	f.assign(events, d)
 	errs := make([]error, f.workers)
 	f.parallel(len(f.touched), func(worker, i int) {
 		f.touched[i].queued = false
@@ -98,9 +130,10 @@ func (f *folder[D]) fold(ctx context.Context, events []*eventv1.RecordedEvent) e
 		f.cache.resize(x, x.memory())
 	}
 	clear(f.touched)
+	f.touched = f.touched[:0]
 	if len(f.def.Rows) > 0 {
 		f.parallel(len(events), func(worker, i int) {
-			if errs[worker] == nil {
+			if errs[worker] == nil && !f.held[i] {
 				errs[worker] = f.foldRows(worker, events[i])
 			}
 		})
@@ -125,10 +158,14 @@ func firstError(errs []error) error {
 	return first
 }
 
-// load brings all customers into the cache that the events are about.
-func (f *folder[D]) load(ctx context.Context, events []*eventv1.RecordedEvent) error {
+// load brings all customers into the cache that the events are about, unless
+// these are skipped; drained ones never are.
+func (f *folder[D]) load(ctx context.Context, events []*eventv1.RecordedEvent, drained bool) error {
 	clear(f.missing)
 	for _, rec := range events {
+		if _, skip := f.parked.skips[rec.GetPosition()]; skip && !drained {
+			continue
+		}
 		ev := rec.GetEvent()
 		if id := ev.GetProfileId(); id != "" {
 			if err := f.need(view.Key{Tenant: ev.GetTenant(), ID: id}, rec); err != nil {
@@ -183,10 +220,16 @@ func (f *folder[D]) need(key view.Key, rec *eventv1.RecordedEvent) error {
 	return nil
 }
 
-// assign regroups profiles and gives the events to their customers.
-func (f *folder[D]) assign(events []*eventv1.RecordedEvent) {
+// assign regroups profiles and gives the events to their customers, except
+// those that have to wait.
+func (f *folder[D]) assign(events []*eventv1.RecordedEvent, d *portion) {
 	f.touched = f.touched[:0]
+	f.held = append(f.held[:0], make([]bool, len(events))...)
 	for i, rec := range events {
+		if f.hold(i, rec, d) {
+			f.held[i] = true
+			continue
+		}
 		ev := rec.GetEvent()
 		grouping := false
 		named(ev, func(id string) {
@@ -206,6 +249,96 @@ func (f *folder[D]) assign(events []*eventv1.RecordedEvent) {
 			f.touch(m.owner)
 		}
 	}
+}
+
+// hold says that an event is not folded now: it is to be passed over for ever, or a customer
+// whom it concerns waits.
+func (f *folder[D]) hold(i int, rec *eventv1.RecordedEvent, d *portion) bool {
+	if d != nil && d.stays[i] {
+		d.hold(i, nil)
+		return true
+	}
+	if stored, skip := f.parked.skips[rec.GetPosition()]; skip && d == nil {
+		if !stored {
+			f.parked.change(nil, f.parked.letterOf(rec, opsv1.DeadLetterState_DEAD_LETTER_STATE_SKIPPED, nil))
+		}
+		return true
+	}
+	waiting := f.parked.profiles
+	if d != nil {
+		waiting = d.waiting
+	}
+	if len(waiting) == 0 {
+		return false
+	}
+	keys := f.concerned(rec.GetEvent())
+	if !f.waits(keys, waiting) {
+		return false
+	}
+	if d != nil {
+		d.hold(i, keys)
+	} else {
+		f.parked.change(nil, f.parked.letterOf(rec, opsv1.DeadLetterState_DEAD_LETTER_STATE_WAITING, keys))
+	}
+	return true
+}
+
+// concerned are the profiles by which the customers are known whom an event
+// concerns: its own, and those that name the customers. The slice is used again.
+func (f *folder[D]) concerned(ev *eventv1.Event) []view.Key {
+	f.keys = f.keys[:0]
+	add := func(key view.Key) {
+		if !slices.Contains(f.keys, key) {
+			f.keys = append(f.keys, key)
+		}
+	}
+	owner := func(id string) {
+		key := view.Key{Tenant: ev.GetTenant(), ID: id}
+		if m := f.cache.profiles[key]; m != nil {
+			key = m.owner.key
+		}
+		add(key)
+	}
+	if id := ev.GetProfileId(); id != "" {
+		add(view.Key{Tenant: ev.GetTenant(), ID: id})
+		owner(id)
+	}
+	named(ev, owner)
+	return f.keys
+}
+
+// waits says that one of the customers with these profiles waits.
+func (f *folder[D]) waits(keys []view.Key, waiting map[view.Key]int) bool {
+	for _, key := range keys {
+		if waiting[key] > 0 {
+			return true
+		}
+		if m := f.cache.profiles[key]; m != nil {
+			for _, other := range m.owner.members {
+				if waiting[other.key] > 0 {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// park sets one event aside that could not be folded. What was folded before
+// it must be committed, and it abandoned.
+func (f *folder[D]) park(ctx context.Context, rec *eventv1.RecordedEvent, attempts int, cause error) error {
+	// A profile id that is none was perhaps the cause.
+	if err := f.load(ctx, []*eventv1.RecordedEvent{rec}, false); err != nil && !isFoldError(err) {
+		return err
+	}
+	letter := f.parked.letterOf(rec, opsv1.DeadLetterState_DEAD_LETTER_STATE_FAILED, f.concerned(rec.GetEvent()))
+	f.parked.change(nil, f.parked.failedLetter(letter, attempts, cause))
+	return nil
+}
+
+func isFoldError(err error) bool {
+	var fe *FoldError
+	return errors.As(err, &fe)
 }
 
 // member finds a profile, or makes it a customer of its own.

@@ -1,7 +1,6 @@
 package projection
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -14,12 +13,13 @@ type metrics struct {
 	events        prometheus.Counter
 	retries       prometheus.Counter
 	foldErrors    prometheus.Counter
+	parked        prometheus.Counter
 	commitSeconds prometheus.Histogram
 	all           []prometheus.Collector
 }
 
 func newMetrics(r *runner, registerer prometheus.Registerer) (*metrics, error) {
-	ns := r.gen.Namespace()
+	ns := r.ns
 	labels := prometheus.Labels{
 		"projection": ns.Projection, "version": strconv.FormatUint(uint64(ns.Version), 10),
 		"generation": strconv.FormatUint(uint64(ns.Generation), 10),
@@ -29,28 +29,51 @@ func newMetrics(r *runner, registerer prometheus.Registerer) (*metrics, error) {
 	}
 	gauge := func(name, help string, value func(Status) float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
-			func() float64 { return value(r.Status()) })
+			func() float64 { return value(r.currentStatus()) })
 	}
 	m := &metrics{
 		registerer: registerer,
 		events:     counter("parley_projection_events_total", "Events folded and committed."),
 		retries:    counter("parley_projection_retries_total", "Times that a failure made the projection start again at its checkpoint."),
 		foldErrors: counter("parley_projection_fold_errors_total", "Times that an event could not be folded."),
+		parked:     counter("parley_projection_dead_letters_total", "Events that became dead letters."),
 		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_projection_commit_seconds", Help: "Duration of commits.", ConstLabels: labels,
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
 		}),
 	}
 	m.all = []prometheus.Collector{
-		m.events, m.retries, m.foldErrors, m.commitSeconds,
+		m.events, m.retries, m.foldErrors, m.parked, m.commitSeconds,
 		gauge("parley_projection_position", "Position up to which the views contain everything.",
 			func(s Status) float64 { return float64(s.Position) }),
 		gauge("parley_projection_lag_events", "Positions between the views and the log's head.",
 			func(s Status) float64 { return float64(s.Head - s.Position) }),
-		gauge("parley_projection_lag_seconds", "Age of the newest event in the views while they are behind, else 0.",
+		gauge("parley_projection_lag_seconds", "Age of the oldest event that the views do not contain; 0 when caught up.",
 			func(s Status) float64 { return s.Behind.Seconds() }),
-		gauge("parley_projection_state", "0 stopped, 1 catching up, 2 live, 3 retrying, 4 halted.",
+		gauge("parley_projection_state", "0 stopped, 1 catching up, 2 live, 3 retrying, 4 halted, 5 paused, 6 frozen.",
 			func(s Status) float64 { return float64(s.State) }),
+		gauge("parley_projection_serving", "1 for the generation that answers reads, else 0.",
+			func(s Status) float64 {
+				if s.Serving {
+					return 1
+				}
+				return 0
+			}),
+		gauge("parley_projection_dead_letters", "Events that could not be folded.",
+			func(s Status) float64 { return float64(s.DeadLetters) }),
+		gauge("parley_projection_waiting_events", "Events that wait behind dead letters.",
+			func(s Status) float64 { return float64(s.Waiting) }),
+		gauge("parley_projection_oldest_dead_letter_seconds", "How long ago the oldest dead letter was recorded in the log; 0 without any.",
+			func(s Status) float64 {
+				if s.OldestDeadLetter.IsZero() {
+					return 0
+				}
+				return r.deps.Now().Sub(s.OldestDeadLetter).Seconds()
+			}),
+		gauge("parley_projection_time_left_seconds", "Time until the generation has caught up, at the present rate; 0 when it has.",
+			func(s Status) float64 { return s.TimeLeft().Seconds() }),
+		gauge("parley_projection_fraction", "Part of the log that the views contain, 0 to 1.",
+			func(s Status) float64 { return s.Fraction() }),
 	}
 	if registerer == nil {
 		return m, nil
@@ -73,5 +96,3 @@ func (m *metrics) unregister() {
 		m.registerer.Unregister(c)
 	}
 }
-
-var errNoDependency = errors.New("a log, a codec and views are required")

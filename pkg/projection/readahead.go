@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 
@@ -22,10 +25,51 @@ type chunk struct {
 	position eventstore.Position
 	caughtUp bool
 	bytes    int
-	// ready is closed once decoded; err then says which record could not be,
-	// and events ends before it.
+	// special are events that have to be taken alone, by position.
+	special map[uint64]*special
+	// ready is closed once decoded.
 	ready chan struct{}
-	err   *FoldError
+	// users have not released it yet; the last one gives it back.
+	users atomic.Int32
+	back  func(*chunk)
+}
+
+// share is called before a chunk is handed to n users.
+func (c *chunk) share(n int, back func(*chunk)) {
+	c.back = back
+	c.users.Store(int32(n))
+	if n == 0 {
+		back(c)
+	}
+}
+
+// done says that a user does not need it any more.
+func (c *chunk) done() {
+	if c.users.Add(-1) == 0 {
+		c.back(c)
+	}
+}
+
+// of are the events of these types, nil for all.
+func (c *chunk) of(types map[string]bool) []*eventv1.RecordedEvent {
+	if types == nil {
+		return c.events
+	}
+	events := make([]*eventv1.RecordedEvent, 0, len(c.events))
+	for _, rec := range c.events {
+		if types[rec.GetEvent().GetType()] {
+			events = append(events, rec)
+		}
+	}
+	return events
+}
+
+// special is an event that is not simply folded.
+type special struct {
+	// err is why it could not be decoded: of the event only the routing is known.
+	err error
+	// skips is what it says where it skips another one.
+	skips *eventv1.DeadLetterSkipped
 }
 
 // readAhead reads the log and decodes it in parallel, a bounded number of
@@ -33,9 +77,11 @@ type chunk struct {
 type readAhead struct {
 	name  string
 	types map[string]bool // nil for all
-	codec Decoder
-	log   eventstore.Store
-	sub   eventstore.Subscription
+	// sample is what is to be read; nil for everything.
+	sample *sample
+	codec  Decoder
+	log    eventstore.Store
+	sub    eventstore.Subscription
 
 	ordered chan *chunk
 	decode  chan *chunk
@@ -54,19 +100,40 @@ type readAhead struct {
 // headEvery is how often the head is asked for while catching up.
 const headEvery = 500 * time.Millisecond
 
-// start begins to read behind a position.
-func (r *runner) startReading(ctx context.Context, after eventstore.Position) (*readAhead, error) {
+// startReading begins to read behind a position, together with others where
+// that was asked for.
+func (r *runner) startReading(ctx context.Context, after eventstore.Position) (*feed, error) {
+	if r.scan != "" && r.deps.Scans != nil {
+		if f := r.deps.Scans.join(ctx, r.scan, r, after); f != nil {
+			return f, nil
+		}
+	}
+	ra, err := r.startAhead(ctx, after, r.types, r.sample, r.sawHead)
+	if err != nil {
+		return nil, err
+	}
+	return &feed{
+		ordered: ra.ordered, release: ra.release, stop: ra.stop,
+		failure: func() error {
+			ra.done.Wait()
+			return ra.err
+		},
+	}, nil
+}
+
+// startAhead begins to read ahead.
+func (r *runner) startAhead(ctx context.Context, after eventstore.Position, types map[string]bool, s *sample, head func(eventstore.Position)) (*readAhead, error) {
 	sub, err := r.deps.Log.Subscribe(ctx, eventstore.SubscribeOptions{After: after, MaxBatch: r.opts.ReadBatch})
 	if err != nil {
 		return nil, fmt.Errorf("subscribe behind %d: %w", after, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ra := &readAhead{
-		name: r.name, types: r.types, codec: r.deps.Codec, log: r.deps.Log, sub: sub,
+		name: r.name, types: types, sample: s, codec: r.deps.Codec, log: r.deps.Log, sub: sub,
 		ordered: make(chan *chunk, r.opts.ReadAhead),
 		decode:  make(chan *chunk, r.opts.ReadAhead),
 		spare:   make(chan *chunk, r.opts.ReadAhead+2),
-		head:    r.sawHead, now: r.deps.Now, cancel: cancel,
+		head:    head, now: r.deps.Now, cancel: cancel,
 	}
 	ra.done.Go(func() {
 		defer close(ra.ordered)
@@ -113,7 +180,7 @@ func (ra *readAhead) read(ctx context.Context) error {
 		c := ra.chunk()
 		c.position, c.caughtUp = batch.Position, batch.CaughtUp
 		for _, rec := range batch.Records {
-			if event.IsEvent(rec) && (ra.types == nil || ra.types[rec.Type]) {
+			if event.IsEvent(rec) && (ra.types == nil || ra.types[rec.Type]) && (ra.sample == nil || ra.sample.keeps(rec)) {
 				c.records = append(c.records, rec)
 				c.bytes += len(rec.Data)
 			}
@@ -132,7 +199,7 @@ func (ra *readAhead) read(ctx context.Context) error {
 func (ra *readAhead) chunk() *chunk {
 	select {
 	case c := <-ra.spare:
-		c.ready, c.err, c.bytes = make(chan struct{}), nil, 0
+		c.ready, c.special, c.bytes = make(chan struct{}), nil, 0
 		return c
 	default:
 		return &chunk{ready: make(chan struct{})}
@@ -164,20 +231,46 @@ func (ra *readAhead) decodeChunk(c *chunk) {
 		if c.events[i] == nil {
 			c.events[i] = &eventv1.RecordedEvent{}
 		}
-		if err := ra.decodeRecord(rec, c.events[i]); err != nil {
-			c.err = &FoldError{
+		if err := decodeSafely(ra.codec, rec, c.events[i]); err != nil {
+			c.events[i] = undecoded(rec)
+			c.mark(rec, &special{err: &FoldError{
 				Projection: ra.name, Stream: rec.Stream, Position: rec.Position,
 				EventID: rec.ID.String(), Type: rec.Type, Err: fmt.Errorf("decode: %w", err),
+			}})
+			continue
+		}
+		if rec.Type == typeSkipped {
+			if skip := c.events[i].GetEvent().GetPayload().GetDeadLetterSkipped(); skip != nil {
+				c.mark(rec, &special{skips: skip})
 			}
-			c.events = c.events[:i]
-			return
 		}
 	}
 	c.events = c.events[:len(c.records)]
+	if ra.sample != nil {
+		c.events = ra.sample.drop(c.events)
+	}
 }
 
-// decodeRecord also takes the panics of upcasters.
-func (ra *readAhead) decodeRecord(rec *eventstore.Record, ev *eventv1.RecordedEvent) (err error) {
+func (c *chunk) mark(rec *eventstore.Record, s *special) {
+	if c.special == nil {
+		c.special = map[uint64]*special{}
+	}
+	c.special[uint64(rec.Position)] = s
+}
+
+// undecoded is what is known of an event that could not be decoded.
+func undecoded(rec *eventstore.Record) *eventv1.RecordedEvent {
+	ev := &eventv1.Event{Id: rec.ID.String(), Tenant: event.TenantOf(rec.Stream), Type: rec.Type}
+	if routing, err := event.PeekRouting(rec.Data); err == nil {
+		ev.Tenant, ev.ProfileId = routing.Tenant, routing.ProfileID
+	}
+	return &eventv1.RecordedEvent{
+		Event: ev, Stream: rec.Stream, Revision: uint64(max(rec.Revision, 0)), Position: uint64(rec.Position), RecordedTime: timestamppb.New(rec.Recorded),
+	}
+}
+
+// decodeSafely also takes the panics of upcasters.
+func decodeSafely(codec Decoder, rec *eventstore.Record, ev *eventv1.RecordedEvent) (err error) {
 	defer recovered(&err)
-	return ra.codec.DecodeInto(rec, ev)
+	return codec.DecodeInto(rec, ev)
 }

@@ -1,13 +1,12 @@
 package projection
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
@@ -16,78 +15,96 @@ import (
 	"github.com/parleyhq/parley/pkg/view"
 )
 
-// fold is what a runner drives: state that takes events, and gives what there
-// is to commit.
+// foldState is what a runner drives: state that takes events, and gives what
+// there is to commit.
 type foldState interface {
-	fold(ctx context.Context, events []*eventv1.RecordedEvent) error
+	// fold takes events; those of a portion of dead letters with what is known of them.
+	fold(ctx context.Context, events []*eventv1.RecordedEvent, d *portion) error
+	// park sets one event aside.
+	park(ctx context.Context, rec *eventv1.RecordedEvent, attempts int, cause error) error
 	flush(ctx context.Context, batch *view.Batch, number uint64) error
-	reset(empty bool)
+	// reset forgets everything that is not stored.
+	reset(empty bool, p *parked)
+	// abandon forgets what was folded since the last flush, if all before is committed.
+	abandon()
 	pendingBytes() int
 	pendingDocuments() int
 	evict(limit int, committed uint64)
 }
 
-// runner carries events from the log through a fold into commits. It knows
-// nothing of what is folded.
+// runner is one generation as this process has it open: it folds while it is
+// run, and else follows what another process commits. It knows nothing of what
+// is folded.
 type runner struct {
-	name      string
-	documents string
-	types     map[string]bool // that are decoded; nil for all
-	deps      Deps
-	opts      Options
-	gen       view.Generation
-	state     foldState
-	log       *slog.Logger
-	waiters   waiters
-	hub       hub
-	metrics   *metrics
+	name  string
+	ns    view.Namespace
+	def   definition
+	main  string
+	types map[string]bool // that are decoded; nil for all
+	deps  *Deps
+	opts  Options
+	gen   view.Generation
+	log   *slog.Logger
+	// committedBatch is told of each commit made here.
+	committedBatch func(*runner, *view.Batch)
+
+	// serves says that it answers reads.
+	serves  atomic.Bool
+	waiters waiters
+	holder  *holder
+	metrics *metrics
+	pace    pace
 
 	mu      sync.Mutex
 	running bool
 	status  Status
 	rate    rate
 	newest  time.Time
+	pending time.Time // when the oldest event was recorded that is read and not committed
+	letters letterCounts
+	drains  []*drain
 
-	poison poison
+	// scan is the common scan that it takes part in; empty for none.
+	scan string
+	// sample is what the generation is filled of; nil for everything.
+	sample *sample
+	// suspects are events that failed once; each is tried again by itself.
+	suspects map[uint64]int
+	// asked wakes the session for a drain.
+	asked chan struct{}
 }
 
-// poison is an event that failed and is being tried again, by itself.
-type poison struct {
-	position eventstore.Position
-	attempts int
-}
-
-func (o Options) withDefaults() Options {
-	o.Generation = cmp.Or(o.Generation, 1)
-	o.CommitEvents = positive(o.CommitEvents, 1<<14)
-	o.CommitBytes = positive(o.CommitBytes, 12<<20)
-	o.CommitDelay = positive(o.CommitDelay, time.Second)
-	o.ReadBatch = positive(o.ReadBatch, 2048)
-	o.ReadAhead = positive(o.ReadAhead, 4)
-	o.Decoders = positive(o.Decoders, 2)
-	o.Partitions = positive(o.Partitions, min(runtime.GOMAXPROCS(0), 16))
-	o.ReplayCacheBytes = positive(o.ReplayCacheBytes, 48<<20)
-	o.LiveCacheBytes = positive(o.LiveCacheBytes, 16<<20)
-	o.FoldAttempts = positive(o.FoldAttempts, 3)
-	o.RetryDelay = positive(o.RetryDelay, 50*time.Millisecond)
-	return o
-}
-
-func positive[N int | time.Duration](n, otherwise N) N {
-	if n > 0 {
-		return n
+func newRunner(ctx context.Context, def definition, ns view.Namespace, deps *Deps, opts Options) (*runner, error) {
+	gen, err := deps.Views.Open(ctx, ns, def.Collections()...)
+	if err != nil {
+		return nil, err
 	}
-	return otherwise
+	r := &runner{
+		name: ns.Projection, ns: ns, def: def, main: def.main(), types: def.types(), deps: deps, opts: opts, gen: gen,
+		log:    deps.Logger.With("projection", ns.Projection, "generation", ns.String()),
+		asked:  make(chan struct{}, 1),
+		holder: newHolder(), suspects: map[uint64]int{},
+	}
+	if opts.LiveDelay > 0 {
+		r.waiters.asked = make(chan struct{}, 1)
+	}
+	r.pace.now = deps.Now
+	r.status = Status{Name: ns.Projection, Namespace: ns}
+	c, err := gen.Checkpoint(ctx)
+	if err == nil {
+		r.waiters.set(c.Position)
+		r.metrics, err = newMetrics(r, deps.Metrics)
+	}
+	if err != nil {
+		return nil, errors.Join(err, gen.Close())
+	}
+	return r, nil
 }
 
-// Name is Projection's.
-func (r *runner) Name() string { return r.name }
+func (r *runner) position() eventstore.Position { return eventstore.Position(r.waiters.get()) }
 
-// Position is Projection's.
-func (r *runner) Position() eventstore.Position { return eventstore.Position(r.waiters.get()) }
-
-// WaitFor is Projection's.
-func (r *runner) WaitFor(ctx context.Context, position eventstore.Position) error {
+// waitFor returns once the generation contains everything up to position.
+func (r *runner) waitFor(ctx context.Context, position eventstore.Position) error {
 	err := r.waiters.wait(ctx, uint64(position))
 	switch {
 	case err == nil:
@@ -95,27 +112,42 @@ func (r *runner) WaitFor(ctx context.Context, position eventstore.Position) erro
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("wait for position %d: %w", position, ctx.Err())
 	}
-	behind := &BehindError{Projection: r.name, Want: position, At: r.Position()}
+	behind := &BehindError{Projection: r.name, Want: position, At: r.position()}
 	if ctx.Err() == nil {
 		behind.Err = err
 	} else {
-		behind.Err = r.Status().Err
+		behind.Err = r.currentStatus().Err
 	}
 	return behind
 }
 
-// Status is Projection's.
-func (r *runner) Status() Status {
+func (r *runner) currentStatus() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.deps.Now()
 	s := r.status
-	s.Position = r.Position()
+	s.Position = r.position()
 	s.Head = max(s.Head, s.Position)
-	s.EventsPerSecond = r.rate.perSecond(r.deps.Now())
-	if s.Head > s.Position && !r.newest.IsZero() {
-		s.Behind = max(r.deps.Now().Sub(r.newest), 0)
+	s.EventsPerSecond = r.rate.perSecond(now)
+	s.DeadLetters, s.Waiting, s.OldestDeadLetter = r.letters.failed, r.letters.waiting, r.letters.oldest
+	s.Diverged = r.letters.diverged > 0
+	s.Serving = r.serves.Load()
+	if s.Head > s.Position {
+		oldest := r.pending
+		if oldest.IsZero() {
+			oldest = r.newest
+		}
+		if !oldest.IsZero() {
+			s.Behind = max(now.Sub(oldest), 0)
+		}
 	}
 	return s
+}
+
+func (r *runner) isRunning() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.running
 }
 
 func (r *runner) setState(state State, err error) {
@@ -130,44 +162,53 @@ func (r *runner) sawHead(head eventstore.Position) {
 	r.status.Head = max(r.status.Head, head)
 }
 
-// Close is Projection's.
-func (r *runner) Close() error {
+// close gives up the generation. run must have returned.
+func (r *runner) close() error {
 	r.metrics.unregister()
+	r.waiters.halt(view.ErrClosed)
 	if err := r.gen.Close(); err != nil {
-		return fmt.Errorf("close projection %s: %w", r.name, err)
+		return fmt.Errorf("close generation %s: %w", r.ns, err)
 	}
 	return nil
 }
 
-// Run is Projection's.
-func (r *runner) Run(ctx context.Context) error {
+// run folds until ctx ends, then returns nil, or an error that no waiting mends.
+func (r *runner) run(ctx context.Context) error {
 	r.mu.Lock()
-	if r.running {
-		r.mu.Unlock()
-		return fmt.Errorf("run projection %s: %w", r.name, ErrRunning)
-	}
 	r.running = true
 	r.mu.Unlock()
-	r.poison = poison{}
+	clear(r.suspects)
 	r.waiters.halt(nil)
-	err := r.run(ctx)
+	err := r.attempts(ctx)
 	if err != nil {
 		err = fmt.Errorf("run projection %s: %w", r.name, err)
 		r.setState(Halted, err)
 		r.waiters.halt(err)
-		r.log.Error("projection halted", "position", r.Position(), "error", err)
+		r.log.Error("projection halted", "position", r.position(), "error", err)
 	} else {
 		r.setState(Stopped, nil)
 	}
 	r.mu.Lock()
 	r.running = false
+	drains := r.drains
+	r.drains = nil
 	r.mu.Unlock()
+	for _, d := range drains {
+		d.finish(cmpErr(err, context.Canceled))
+	}
 	return err
 }
 
-// run keeps a session going until there is no sense in it.
-func (r *runner) run(ctx context.Context) error {
-	token, err := r.gen.Fence(ctx)
+func cmpErr(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+// attempts keeps a session going until there is no sense in it.
+func (r *runner) attempts(ctx context.Context) error {
+	token, err := r.fence(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -176,45 +217,86 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	delay := r.opts.RetryDelay
 	for {
-		before := r.Position()
+		before := r.position()
 		err := r.session(ctx, token)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if r.final(err) {
+		case errors.Is(err, errScanOver):
+			r.scan = ""
+			continue
+		case r.suspect(err):
+			// It is tried again by itself, at once.
+			continue
+		case final(err):
 			return err
 		}
-		if r.Position() > before {
+		if r.position() > before {
 			delay = r.opts.RetryDelay
 		}
-		r.metrics.retries.Inc()
-		r.setState(Retrying, err)
-		r.log.Warn("projection retries", "position", r.Position(), "error", err, "delay", delay)
-		timer := time.NewTimer(delay)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		r.retrying(err, delay)
+		if !sleep(ctx, delay) {
 			return nil
-		case <-timer.C:
 		}
 		delay = min(2*delay, 64*r.opts.RetryDelay)
 	}
 }
 
-// final says whether trying again is of no use, and keeps count of poison.
-func (r *runner) final(err error) bool {
-	var fe *FoldError
-	if errors.As(err, &fe) {
-		if r.poison.position != fe.Position {
-			r.poison = poison{position: fe.Position}
+// fence takes a fencing token, as soon as the views can be written.
+func (r *runner) fence(ctx context.Context) (uint64, error) {
+	delay := r.opts.RetryDelay
+	for {
+		token, err := r.gen.Fence(ctx)
+		if err == nil || final(err) || ctx.Err() != nil {
+			return token, err
 		}
-		r.poison.attempts++
-		fe.Attempts = r.poison.attempts
-		r.metrics.foldErrors.Inc()
-		return fe.Attempts >= r.opts.FoldAttempts
+		r.retrying(err, delay)
+		if !sleep(ctx, delay) {
+			return 0, ctx.Err()
+		}
+		delay = min(2*delay, 64*r.opts.RetryDelay)
+	}
+}
+
+func (r *runner) retrying(err error, delay time.Duration) {
+	r.metrics.retries.Inc()
+	r.setState(Retrying, err)
+	r.log.Warn("projection retries", "position", r.position(), "error", err, "delay", delay)
+}
+
+// sleep waits; false says that ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// suspect notes which event a session failed at, if one is the cause.
+func (r *runner) suspect(err error) bool {
+	var fe *FoldError
+	var tooMany *TooManyDeadLettersError
+	if !errors.As(err, &fe) || errors.As(err, &tooMany) {
+		return false
+	}
+	r.metrics.foldErrors.Inc()
+	r.suspects[uint64(fe.Position)]++
+	r.log.Warn("an event could not be folded and is tried by itself", "position", fe.Position, "event_id", fe.EventID, "error", fe.Err)
+	return true
+}
+
+// final says whether trying again is of no use.
+func final(err error) bool {
+	var tooMany *TooManyDeadLettersError
+	if errors.As(err, &tooMany) {
+		return true
 	}
 	for _, end := range []error{
-		ErrOtherLog, view.ErrFenced, view.ErrFailed, view.ErrClosed, view.ErrInvalid, view.ErrCorrupt,
+		ErrOtherLog, view.ErrFenced, view.ErrFailed, view.ErrClosed, view.ErrInvalid, view.ErrCorrupt, view.ErrDropped, view.ErrServer,
 		eventstore.ErrClosed, eventstore.ErrAhead, eventstore.ErrCorrupt, eventstore.ErrInvalid,
 	} {
 		if errors.Is(err, end) {
@@ -235,39 +317,33 @@ func (r *runner) checkpoint(ctx context.Context) (eventstore.Position, error) {
 	}
 	if own := r.deps.Log.LogID(); c.LogID != own {
 		return 0, fmt.Errorf("%w: generation %s holds log %s up to %d, this log is %s; start with the data that belong together, or remove the views, which are then computed anew from this log",
-			ErrOtherLog, r.gen.Namespace(), c.LogID, c.Position, own)
+			ErrOtherLog, r.ns, c.LogID, c.Position, own)
 	}
 	r.waiters.set(c.Position)
 	return eventstore.Position(c.Position), nil
 }
 
-// rate measures events per second over the last seconds.
-type rate struct {
-	since  time.Time
-	events int
-	last   float64
-}
-
-const rateWindow = 2 * time.Second
-
-func (r *rate) add(now time.Time, events int) {
-	if r.since.IsZero() {
-		r.since = now
+// committed tells everybody of a commit.
+func (r *runner) committed(c commit, position eventstore.Position) {
+	r.mu.Lock()
+	r.rate.add(r.deps.Now(), c.events)
+	if !c.newest.IsZero() {
+		r.newest, r.pending = c.newest, time.Time{}
 	}
-	r.events += events
-	if d := now.Sub(r.since); d >= rateWindow {
-		r.last = float64(r.events) / d.Seconds()
-		r.since, r.events = now, 0
+	r.letters = c.letters
+	r.mu.Unlock()
+	r.metrics.events.Add(float64(c.events))
+	r.waiters.advance(uint64(position))
+	if c.batch != nil {
+		r.committedBatch(r, c.batch)
 	}
 }
 
-func (r *rate) perSecond(now time.Time) float64 {
-	d := now.Sub(r.since)
-	if r.since.IsZero() || d <= 0 {
-		return r.last
+// read notes that an event was read that is not committed.
+func (r *runner) read(recorded time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending.IsZero() {
+		r.pending = recorded
 	}
-	if d >= rateWindow || r.last == 0 {
-		return float64(r.events) / d.Seconds()
-	}
-	return r.last
 }

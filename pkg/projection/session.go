@@ -15,9 +15,11 @@ import (
 // session is one attempt to follow the log, from the checkpoint on. While one
 // commit is being written the events of the next are folded.
 type session struct {
-	r     *runner
-	token uint64
-	ra    *readAhead
+	r      *runner
+	token  uint64
+	feed   *feed
+	state  foldState
+	parked *parked
 
 	batches [2]view.Batch
 	// number of the last flush, and of the last that was committed.
@@ -37,10 +39,11 @@ type session struct {
 }
 
 type commit struct {
-	batch  *view.Batch
-	number uint64
-	events int
-	newest time.Time
+	batch   *view.Batch
+	number  uint64
+	events  int
+	newest  time.Time
+	letters letterCounts
 }
 
 // idleCheckpoint is after how many positions without anything to store the
@@ -59,19 +62,14 @@ const (
 const maxDirty = 4096
 
 func (r *runner) session(ctx context.Context, token uint64) (err error) {
-	position, err := r.checkpoint(ctx)
-	if err != nil {
+	s := &session{r: r, token: token, commits: make(chan commit), results: make(chan error, 1)}
+	if err := s.begin(ctx); err != nil {
 		return err
 	}
-	r.state.reset(position == 0)
 	r.setState(CatchingUp, nil)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &session{
-		r: r, token: token, position: position, checkpointed: position,
-		commits: make(chan commit), results: make(chan error, 1),
-	}
-	if s.ra, err = r.startReading(ctx, position); err != nil {
+	if s.feed, err = r.startReading(ctx, s.position); err != nil {
 		return err
 	}
 	committed := make(chan struct{})
@@ -84,16 +82,56 @@ func (r *runner) session(ctx context.Context, token uint64) (err error) {
 	close(s.commits)
 	<-committed
 	cancel()
-	return errors.Join(err, s.ra.stop())
+	return errors.Join(err, s.feed.stop())
+}
+
+// begin brings up what is stored.
+func (s *session) begin(ctx context.Context) (err error) {
+	r := s.r
+	if s.position, err = r.checkpoint(ctx); err != nil {
+		return err
+	}
+	s.checkpointed = s.position
+	s.parked = newParked(r.deps.Now)
+	if err := s.parked.load(ctx, r.gen); err != nil {
+		return err
+	}
+	if err := s.parked.loadSkips(ctx, r.deps.Log, r.deps.Codec, r.name); err != nil {
+		return err
+	}
+	s.state = r.def.newState(r.gen, &r.opts, r.deps.Now)
+	s.state.reset(s.position == 0, s.parked)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.letters = s.parked.counts()
+	for _, d := range r.drains {
+		d.restart()
+	}
+	if s.parked.waiting > 0 && len(r.drains) == 0 {
+		// What it waited for may have been mended or skipped right before the process ended.
+		r.drains = append(r.drains, newDrain(func(uint64) bool { return false }))
+	}
+	return nil
 }
 
 // loop folds what is read until something fails.
 func (s *session) loop(ctx context.Context) error {
 	timer := time.NewTimer(s.r.opts.CommitDelay)
 	defer timer.Stop()
+	ready := make(chan struct{})
+	close(ready)
+	// What the session before was asked it may not have heard.
+	if err := s.heed(ctx); err != nil {
+		return err
+	}
 	for {
 		if err := s.maybeFlush(ctx); err != nil {
 			return err
+		}
+		// A drain goes on between two chunks, whether there are any or not.
+		var drain chan struct{}
+		if s.r.draining() {
+			drain = ready
 		}
 		select {
 		case <-ctx.Done():
@@ -105,10 +143,23 @@ func (s *session) loop(ctx context.Context) error {
 		case <-timer.C:
 			timer.Reset(s.r.opts.CommitDelay)
 		case <-s.r.waiters.asked:
-		case c, ok := <-s.ra.ordered:
+		case <-s.r.asked:
+			if err := s.heed(ctx); err != nil {
+				return err
+			}
+		case <-drain:
+			if err := s.drainSome(ctx); err != nil {
+				return err
+			}
+		case c, ok := <-s.feed.ordered:
 			if !ok {
-				s.ra.done.Wait()
-				return s.ra.err
+				err := s.feed.failure()
+				if errors.Is(err, errScanOver) {
+					if err := s.settle(ctx); err != nil {
+						return err
+					}
+				}
+				return err
 			}
 			if err := s.take(ctx, c); err != nil {
 				return err
@@ -124,79 +175,151 @@ func (s *session) take(ctx context.Context, c *chunk) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	events := c.events
-	for len(events) > 0 {
-		n, alone := s.portion(events)
-		if err := s.fold(ctx, events[:n], alone); err != nil {
+	if !c.caughtUp {
+		// What is skipped meanwhile is often of events that are still to come.
+		if err := s.parked.loadSkips(ctx, s.r.deps.Log, s.r.deps.Codec, s.r.name); err != nil {
 			return err
 		}
-		events = events[n:]
 	}
-	if c.err != nil {
-		// All before it is committed first, so that the position says where it halts.
-		if err := s.settle(ctx); err != nil {
+	events := c.events
+	if s.r.scan != "" {
+		events = c.of(s.r.types)
+	}
+	for i := 0; i < len(events); {
+		position := eventstore.Position(events[i].GetPosition())
+		if err := s.holdBack(ctx, position); err != nil {
 			return err
 		}
-		return c.err
+		s.r.read(events[i].GetRecordedTime().AsTime())
+		n := s.ordinary(c, events[i:])
+		var err error
+		if n > 0 {
+			err = s.fold(ctx, events[i:i+n])
+		} else {
+			n = 1
+			err = s.takeAlone(ctx, c, events[i])
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.r.pace.pause(ctx, n); err != nil {
+			return err
+		}
+		i += n
+	}
+	if err := s.holdBack(ctx, c.position); err != nil {
+		return err
 	}
 	if s.caughtUp && !c.caughtUp {
 		s.r.setState(CatchingUp, nil)
 	}
 	s.position, s.caughtUp = max(s.position, c.position), c.caughtUp
-	s.ra.release(c)
+	s.feed.release(c)
 	return nil
 }
 
-// portion is how many of the events to fold next: up to the one that is
-// poison, that one alone, or what is left.
-func (s *session) portion(events []*eventv1.RecordedEvent) (n int, alone bool) {
-	bad := uint64(s.r.poison.position)
-	n = min(len(events), s.r.opts.CommitEvents)
-	if bad == 0 || events[0].GetPosition() > bad {
-		return n, false
-	}
-	if events[0].GetPosition() == bad {
-		return 1, true
-	}
-	for i := range events[:n] {
-		if events[i].GetPosition() == bad {
-			return i, false
+// ordinary is how many of a chunk's events that are left can be folded
+// together: up to one that has to be taken alone, and not beyond the limit.
+func (s *session) ordinary(c *chunk, events []*eventv1.RecordedEvent) int {
+	limit, _ := s.r.holder.get()
+	n := 0
+	for _, rec := range events[:min(len(events), s.r.opts.CommitEvents, s.r.pace.portion())] {
+		position := rec.GetPosition()
+		if _, suspect := s.r.suspects[position]; suspect || c.special[position] != nil || eventstore.Position(position) > limit {
+			break
 		}
+		n++
 	}
-	return n, false
+	return n
 }
 
-func (s *session) fold(ctx context.Context, events []*eventv1.RecordedEvent, alone bool) error {
-	if alone {
-		if err := s.settle(ctx); err != nil {
-			return err
+// takeAlone folds an event with everything before it committed.
+func (s *session) takeAlone(ctx context.Context, c *chunk, rec *eventv1.RecordedEvent) error {
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	special := c.special[rec.GetPosition()]
+	switch {
+	case special != nil && special.skips != nil:
+		return s.skip(ctx, rec, special.skips)
+	case special != nil:
+		if _, skipped := s.parked.skips[rec.GetPosition()]; skipped {
+			return s.foldAlone(ctx, rec)
+		}
+		return s.park(ctx, rec, 1, special.err)
+	}
+	var err error
+	attempts := s.r.suspects[rec.GetPosition()]
+	for {
+		if err = s.foldAlone(ctx, rec); err == nil || !isFoldError(err) {
+			break
+		}
+		s.r.metrics.foldErrors.Inc()
+		s.state.abandon()
+		if attempts++; attempts >= s.r.opts.FoldAttempts {
+			break
+		}
+		if !sleep(ctx, s.r.opts.RetryDelay) {
+			return ctx.Err()
 		}
 	}
+	delete(s.r.suspects, rec.GetPosition())
+	if err == nil || !isFoldError(err) {
+		return err
+	}
+	return s.park(ctx, rec, attempts, err)
+}
+
+func (s *session) foldAlone(ctx context.Context, rec *eventv1.RecordedEvent) error {
+	if err := s.fold(ctx, []*eventv1.RecordedEvent{rec}); err != nil {
+		return err
+	}
+	return s.settle(ctx)
+}
+
+// park makes a dead letter of an event.
+func (s *session) park(ctx context.Context, rec *eventv1.RecordedEvent, attempts int, cause error) error {
+	counts := s.parked.counts()
+	if counts.failed >= s.r.opts.MaxDeadLetters {
+		return &TooManyDeadLettersError{Projection: s.r.name, Failed: counts.failed, Waiting: counts.waiting, Err: cause}
+	}
+	if err := s.state.park(ctx, rec, attempts, cause); err != nil {
+		return err
+	}
+	s.r.metrics.parked.Inc()
+	ev := rec.GetEvent()
+	s.r.log.Error("an event could not be folded and is a dead letter; later ones of the same customer wait behind it",
+		"position", rec.GetPosition(), "event_id", ev.GetId(), "type", ev.GetType(), "tenant", ev.GetTenant(), "attempts", attempts, "error", cause)
+	s.took(rec, 1)
+	return s.settle(ctx)
+}
+
+func (s *session) fold(ctx context.Context, events []*eventv1.RecordedEvent) error {
 	if s.events == 0 {
 		s.since = s.r.deps.Now()
 	}
-	if err := s.r.state.fold(ctx, events); err != nil {
-		return s.identify(err, events)
+	if err := s.state.fold(ctx, events, nil); err != nil {
+		return identify(err, events)
 	}
-	last := events[len(events)-1]
-	s.position = eventstore.Position(last.GetPosition())
-	s.newest = last.GetRecordedTime().AsTime()
-	s.events += len(events)
-	if alone {
-		if err := s.settle(ctx); err != nil {
-			return s.identify(err, events)
-		}
-		s.r.poison = poison{}
-		return nil
+	if n := s.parked.waiting; n > s.r.opts.MaxWaiting {
+		return &TooManyDeadLettersError{Projection: s.r.name, Failed: len(s.parked.failed), Waiting: n}
 	}
+	s.took(events[len(events)-1], len(events))
 	if s.full() {
 		return s.flush(ctx)
 	}
 	return nil
 }
 
+// took notes that events were taken, of which last is the last.
+func (s *session) took(last *eventv1.RecordedEvent, n int) {
+	s.position = eventstore.Position(last.GetPosition())
+	s.newest = last.GetRecordedTime().AsTime()
+	s.events += n
+}
+
 // identify completes an error that knows only the position.
-func (s *session) identify(err error, events []*eventv1.RecordedEvent) error {
+func identify(err error, events []*eventv1.RecordedEvent) error {
 	var fe *FoldError
 	if errors.As(err, &fe) && fe.EventID == "" {
 		for _, rec := range events {
@@ -211,14 +334,14 @@ func (s *session) identify(err error, events []*eventv1.RecordedEvent) error {
 // full says that no more should wait for the next commit.
 func (s *session) full() bool {
 	o := &s.r.opts
-	return s.events >= o.CommitEvents || s.r.state.pendingBytes() >= o.CommitBytes ||
-		s.r.state.pendingDocuments() >= maxDirty
+	return s.events >= o.CommitEvents || s.state.pendingBytes() >= o.CommitBytes ||
+		s.state.pendingDocuments() >= maxDirty
 }
 
 // maybeFlush commits what there is if it is time to: at once when the log's
 // end is reached, unless a commit is under way already.
 func (s *session) maybeFlush(ctx context.Context) error {
-	if s.position == s.r.Position() && s.events == 0 && !s.busy {
+	if s.position == s.r.position() && s.events == 0 && !s.busy {
 		s.idle()
 		return nil
 	}
@@ -230,7 +353,7 @@ func (s *session) maybeFlush(ctx context.Context) error {
 	if live && s.events > 0 && waited < s.r.opts.LiveDelay && !s.r.waiters.waited() {
 		live = false
 	}
-	if due || !s.busy && live && (len(s.ra.ordered) == 0 || waited >= liveDelay) {
+	if due || !s.busy && live && (len(s.feed.ordered) == 0 || waited >= liveDelay) {
 		return s.flush(ctx)
 	}
 	return nil
@@ -240,7 +363,7 @@ func (s *session) maybeFlush(ctx context.Context) error {
 func (s *session) idle() {
 	if s.caughtUp {
 		s.r.setState(Live, nil)
-		s.r.state.evict(s.r.opts.LiveCacheBytes, s.committed)
+		s.state.evict(s.r.opts.LiveCacheBytes, s.committed)
 	}
 }
 
@@ -253,30 +376,30 @@ func (s *session) flush(ctx context.Context) error {
 	number := s.flushed + 1
 	batch := &s.batches[number%2]
 	batch.Reset()
-	if err := s.r.state.flush(ctx, batch, number); err != nil {
+	if err := s.state.flush(ctx, batch, number); err != nil {
 		return err
 	}
 	s.flushed = number
 	if batch.Len() == 0 && s.position < s.checkpointed+idleCheckpoint {
 		// Nothing to store: the checkpoint may stay behind, readers need not.
 		s.committed = number
+		s.r.committed(commit{events: s.events, newest: s.newest, letters: s.parked.counts()}, s.position)
 		s.events = 0
-		s.r.committed(commit{newest: s.newest}, s.position)
 		s.idle()
 		return nil
 	}
 	batch.Checkpoint = view.Checkpoint{
-		Namespace: s.r.gen.Namespace(), Token: s.token, LogID: s.r.deps.Log.LogID(), Position: uint64(s.position),
+		Namespace: s.r.ns, Token: s.token, LogID: s.r.deps.Log.LogID(), Position: uint64(s.position),
 	}
 	s.busy = true
-	s.commits <- commit{batch: batch, number: number, events: s.events, newest: s.newest}
+	s.commits <- commit{batch: batch, number: number, events: s.events, newest: s.newest, letters: s.parked.counts()}
 	s.checkpointed = s.position
 	s.events = 0
 	limit := s.r.opts.ReplayCacheBytes
 	if s.caughtUp {
 		limit = s.r.opts.LiveCacheBytes
 	}
-	s.r.state.evict(limit, s.committed)
+	s.state.evict(limit, s.committed)
 	return nil
 }
 
@@ -322,20 +445,5 @@ func (s *session) commitAll(ctx context.Context) {
 		s.r.metrics.commitSeconds.Observe(s.r.deps.Now().Sub(begin).Seconds())
 		s.r.committed(c, eventstore.Position(c.batch.Checkpoint.Position))
 		s.results <- nil
-	}
-}
-
-// committed tells everybody of a commit.
-func (r *runner) committed(c commit, position eventstore.Position) {
-	r.mu.Lock()
-	r.rate.add(r.deps.Now(), c.events)
-	if !c.newest.IsZero() {
-		r.newest = c.newest
-	}
-	r.mu.Unlock()
-	r.metrics.events.Add(float64(c.events))
-	r.waiters.advance(uint64(position))
-	if c.batch != nil {
-		r.hub.committed(r.documents, c.batch)
 	}
 }

@@ -37,8 +37,8 @@ type Changes struct {
 
 // Watch follows the customers with these ids. One that another absorbs changes
 // by it, for the last time: resolve anew and Set. Close it.
-func (r *runner) Watch(keys ...view.Key) *Watch {
-	w := &Watch{hub: &r.hub, wake: make(chan struct{}, 1)}
+func (h *host) Watch(keys ...view.Key) *Watch {
+	w := &Watch{hub: &h.hub, wake: make(chan struct{}, 1)}
 	w.Set(keys...)
 	return w
 }
@@ -82,14 +82,14 @@ func (w *Watch) clear() {
 
 // Changes follows all customers. Between two calls of Next at most limit
 // changed ones are remembered; beyond, only that there were more. Close it.
-func (r *runner) Changes(limit int) *Changes {
-	c := &Changes{hub: &r.hub, limit: limit, wake: make(chan struct{}, 1), keys: map[view.Key]struct{}{}}
-	r.hub.mu.Lock()
-	defer r.hub.mu.Unlock()
-	if r.hub.changes == nil {
-		r.hub.changes = map[*Changes]struct{}{}
+func (h *host) Changes(limit int) *Changes {
+	c := &Changes{hub: &h.hub, limit: limit, wake: make(chan struct{}, 1), keys: map[view.Key]struct{}{}}
+	h.hub.mu.Lock()
+	defer h.hub.mu.Unlock()
+	if h.hub.changes == nil {
+		h.hub.changes = map[*Changes]struct{}{}
 	}
-	r.hub.changes[c] = struct{}{}
+	h.hub.changes[c] = struct{}{}
 	return c
 }
 
@@ -148,6 +148,22 @@ func (h *hub) committed(collection string, batch *view.Batch) {
 			}
 			wakeUp(c.wake)
 		}
+	}
+}
+
+// all says that every document may have changed.
+func (h *hub) all() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, watches := range h.byKey {
+		for w := range watches {
+			wakeUp(w.wake)
+		}
+	}
+	for c := range h.changes {
+		c.all = true
+		clear(c.keys)
+		wakeUp(c.wake)
 	}
 }
 

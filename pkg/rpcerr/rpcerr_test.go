@@ -16,6 +16,7 @@ import (
 
 	"github.com/parleyhq/parley/pkg/bus"
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/token"
 	"github.com/parleyhq/parley/pkg/view"
@@ -100,6 +101,18 @@ func TestFromError(t *testing.T) {
 		{view.ErrInvalidCursor, codes.InvalidArgument, errorv1.Reason_REASON_INVALID_TOKEN},
 		{view.ErrFailed, codes.Unavailable, errorv1.Reason_REASON_BACKEND_UNAVAILABLE},
 		{view.ErrFull, codes.ResourceExhausted, errorv1.Reason_REASON_STORE_FULL},
+		{view.ErrUnavailable, codes.Unavailable, errorv1.Reason_REASON_BACKEND_UNAVAILABLE},
+		{fmt.Errorf("open: %w: version 9", view.ErrServer), codes.Unavailable, errorv1.Reason_REASON_BACKEND_UNAVAILABLE},
+		{view.ErrDropped, codes.Unavailable, errorv1.Reason_REASON_BACKEND_UNAVAILABLE},
+		{view.ErrFenced, codes.Unavailable, errorv1.Reason_REASON_NOT_ACTIVE},
+		{view.ErrConflict, codes.Aborted, errorv1.Reason_REASON_CHANGED_SINCE},
+		{fmt.Errorf("switch: %w", projection.ErrUnknownGeneration), codes.NotFound, errorv1.Reason_REASON_GENERATION_NOT_FOUND},
+		{projection.ErrUnknownDeadLetter, codes.NotFound, errorv1.Reason_REASON_DEAD_LETTER_NOT_FOUND},
+		{projection.ErrRebuildRunning, codes.FailedPrecondition, errorv1.Reason_REASON_REBUILD_RUNNING},
+		{projection.ErrAlreadyServing, codes.FailedPrecondition, errorv1.Reason_REASON_ALREADY_SERVING},
+		{projection.ErrNothingToRollBack, codes.FailedPrecondition, errorv1.Reason_REASON_NOTHING_TO_ROLL_BACK},
+		{projection.ErrFrozen, codes.FailedPrecondition, errorv1.Reason_REASON_GENERATION_FROZEN},
+		{projection.ErrPaused, codes.Unavailable, errorv1.Reason_REASON_NOT_ACTIVE},
 		{token.ErrInvalid, codes.InvalidArgument, errorv1.Reason_REASON_INVALID_TOKEN},
 		{token.ErrMismatch, codes.InvalidArgument, errorv1.Reason_REASON_INVALID_TOKEN},
 		{eventstore.ErrInvalid, codes.Internal, errorv1.Reason_REASON_INTERNAL},
@@ -111,6 +124,87 @@ func TestFromError(t *testing.T) {
 		if tc.err == nil {
 			require.NoError(t, got)
 		}
+	}
+}
+
+// What a projection fails with says what to do, and programs get the numbers.
+func TestFromErrorOfProjections(t *testing.T) {
+	t.Parallel()
+	generation := view.Namespace{Projection: "customer", Version: 2, Generation: 3}
+	since := time.Date(2026, 3, 1, 9, 0, 0, 0, time.FixedZone("", 3600))
+	for name, tc := range map[string]struct {
+		err      error
+		code     codes.Code
+		reason   errorv1.Reason
+		says     []string
+		metadata map[string]string
+		retry    bool
+	}{
+		"not caught up": {
+			err:  &projection.NotCaughtUpError{Generation: generation, At: 80, Want: 200},
+			code: codes.FailedPrecondition, reason: errorv1.Reason_REASON_NOT_CAUGHT_UP, retry: true,
+			says:     []string{"customer/v2/g3", "120 events", "parley projections watch"},
+			metadata: map[string]string{"generation": "customer/v2/g3", "position": "80", "lag_events": "120"},
+		},
+		"caught up meanwhile": {
+			err:  &projection.NotCaughtUpError{Generation: generation, At: 201, Want: 200},
+			code: codes.FailedPrecondition, reason: errorv1.Reason_REASON_NOT_CAUGHT_UP, retry: true,
+			metadata: map[string]string{"generation": "customer/v2/g3", "position": "201", "lag_events": "0"},
+		},
+		"already folded": {
+			err:  &projection.AlreadyFoldedError{Generation: generation, Position: 7},
+			code: codes.FailedPrecondition, reason: errorv1.Reason_REASON_ALREADY_FOLDED,
+			says:     []string{"customer/v2/g3", "position 7", "switch", "drop"},
+			metadata: map[string]string{"generation": "customer/v2/g3", "position": "7"},
+		},
+		"nobody folds": {
+			err:  &projection.NotActiveError{Projection: "customer"},
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_NOT_ACTIVE, retry: true,
+			says: []string{"no process folds customer"}, metadata: map[string]string{"projection": "customer"},
+		},
+		"another folds": {
+			err:  &projection.NotActiveError{Projection: "customer", Active: "host-2", Since: since},
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_NOT_ACTIVE, retry: true,
+			says:     []string{"host-2"},
+			metadata: map[string]string{"projection": "customer", "active_process": "host-2", "last_heard_time": "2026-03-01T08:00:00Z"},
+		},
+		"a dead letter": {
+			err:  &projection.DeadLetterError{Projection: "customer", Position: 7},
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_DEAD_LETTER,
+			says: []string{"operators"}, metadata: map[string]string{"projection": "customer", "position": "7"},
+		},
+		"too many dead letters": {
+			err:  &projection.TooManyDeadLettersError{Projection: "customer", Failed: 1000, Err: &projection.FoldError{Stream: "acme.web-s1"}},
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_DEAD_LETTER, says: []string{"parley projections deadletters"},
+		},
+		"halted": {
+			err:  &projection.FoldError{Projection: "customer", Stream: "acme.web-s1", Position: 7, Err: errors.New("defect")},
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_DEAD_LETTER, says: []string{"parley projections resume"},
+		},
+		"behind": {
+			err:  &projection.BehindError{Projection: "customer", Want: 9, At: 4, Err: eventstore.ErrUnavailable},
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_BEHIND, retry: true,
+			says: []string{"5 events"}, metadata: map[string]string{"lag_events": "5"},
+		},
+		"behind what halted": {
+			err:  &projection.BehindError{Projection: "customer", Want: 9, At: 4, Err: &projection.FoldError{Stream: "acme.web-s1", Err: errors.New("defect")}},
+			code: codes.Unavailable, reason: errorv1.Reason_REASON_DEAD_LETTER,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, ok := rpcerr.Parse(wire(t, rpcerr.FromError(fmt.Errorf("carry it out: %w", tc.err))))
+			require.True(t, ok)
+			require.Equal(t, tc.code, got.Code)
+			require.Equal(t, tc.reason, got.Reason)
+			require.Equal(t, tc.metadata, got.Metadata)
+			require.Equal(t, tc.retry, got.RetryAfter > 0)
+			for _, text := range tc.says {
+				require.Contains(t, got.Message, text)
+			}
+			require.NotContains(t, got.Message, "acme", "another tenant's event is nobody's business")
+			require.ErrorIs(t, rpcerr.FromError(tc.err), tc.err)
+		})
 	}
 }
 

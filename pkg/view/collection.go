@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -31,7 +32,8 @@ type Index struct {
 	// Name as Collection.Name; unique within the collection.
 	Name string
 	Kind IndexKind
-	// Columns of an Ordered index, 1 to 8. A Text index has none.
+	// Columns of an Ordered index, 1 to 8, of which at most 3 are strings or
+	// bytes: what all drivers can hold. A Text index has none.
 	Columns []ColumnType
 	// Extract gives the document's entries: for an Ordered index any number of
 	// tuples of the declared columns, for a Text index tuples of strings, which
@@ -84,8 +86,17 @@ func (t ColumnType) String() string {
 
 var validName = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
 
+// Validate checks a control record before it is saved. The error wraps ErrInvalid.
+func (c *Control) Validate() error {
+	if len(c.Data) > MaxControlBytes {
+		return fmt.Errorf("control record of %d bytes, at most %d: %w", len(c.Data), MaxControlBytes, ErrInvalid)
+	}
+	return nil
+}
+
 const (
 	maxColumns     = 8
+	maxLongColumns = 3
 	maxIndexes     = 32
 	maxCollections = 64
 )
@@ -161,10 +172,18 @@ func (x *Index) validate() error {
 	case x.Kind == Ordered && (len(x.Columns) == 0 || len(x.Columns) > maxColumns):
 		return fmt.Errorf("%d columns, want 1 to %d", len(x.Columns), maxColumns)
 	}
+	long := 0
 	for _, t := range x.Columns {
-		if t < ColumnString || t > ColumnBytes {
+		switch t {
+		case ColumnInt64, ColumnTime:
+		case ColumnString, ColumnBytes:
+			long++
+		default:
 			return fmt.Errorf("unknown column type %d", t)
 		}
+	}
+	if long > maxLongColumns {
+		return fmt.Errorf("%d columns of strings or bytes, at most %d", long, maxLongColumns)
 	}
 	return nil
 }
@@ -210,6 +229,9 @@ func (k Key) Validate() error {
 	}
 	if strings.IndexByte(k.ID, 0) >= 0 || strings.IndexByte(k.Tenant, 0) >= 0 {
 		return fmt.Errorf("key with U+0000: %w", ErrInvalid)
+	}
+	if !utf8.ValidString(k.ID) || !utf8.ValidString(k.Tenant) {
+		return fmt.Errorf("key is not UTF-8: %w", ErrInvalid)
 	}
 	return nil
 }

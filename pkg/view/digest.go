@@ -45,53 +45,66 @@ func ComputeDigest(ctx context.Context, r Reader, collections []Collection) (Dig
 	d := Digest{Collections: make([]CollectionDigest, len(collections))}
 	for i := range collections {
 		c := &collections[i]
-		d.Collections[i].Name = c.Name
-		hasher := documentHasher{hash: sha256.New()}
+		sum := NewDigester(c)
 		for entry, err := range r.Scan(ctx, c.Name, "") {
 			if err != nil {
 				return Digest{}, fmt.Errorf("digest of %s: %w", c.Name, err)
 			}
-			if err := hasher.add(&d.Collections[i], c, entry); err != nil {
-				return Digest{}, fmt.Errorf("digest of %s: document %s of tenant %s: %w", c.Name, entry.Key.ID, entry.Key.Tenant, err)
+			if _, err := sum.Add(entry); err != nil {
+				return Digest{}, fmt.Errorf("digest of %s: %w", c.Name, err)
 			}
 		}
+		d.Collections[i] = sum.Sum()
 	}
 	return d, nil
 }
 
-type documentHasher struct {
-	hash hash.Hash
-	buf  []byte
-	doc  proto.Message
+// Digester sums up the documents of a collection. It is not for concurrent use.
+type Digester struct {
+	collection *Collection
+	sum        CollectionDigest
+	hash       hash.Hash
+	buf        []byte
+	doc        proto.Message
 }
 
-func (h *documentHasher) add(d *CollectionDigest, c *Collection, entry Entry) error {
+// NewDigester begins a digest.
+func NewDigester(c *Collection) *Digester {
+	return &Digester{collection: c, sum: CollectionDigest{Name: c.Name}, hash: sha256.New()}
+}
+
+// Sum is the digest of what was added so far.
+func (d *Digester) Sum() CollectionDigest { return d.sum }
+
+// Add adds a document, and returns its bytes in canonical form, valid until the
+// next call.
+func (d *Digester) Add(entry Entry) ([]byte, error) {
 	data := entry.Data
-	if c.New != nil {
-		if h.doc == nil {
-			h.doc = c.New()
+	if d.collection.New != nil {
+		if d.doc == nil {
+			d.doc = d.collection.New()
 		}
-		if err := proto.Unmarshal(entry.Data, h.doc); err != nil {
-			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		if err := proto.Unmarshal(entry.Data, d.doc); err != nil {
+			return nil, fmt.Errorf("document %s of tenant %s: %w: %w", entry.Key.ID, entry.Key.Tenant, ErrCorrupt, err)
 		}
 		var err error
-		if h.buf, err = AppendDocument(h.buf[:0], h.doc); err != nil {
-			return err
+		if d.buf, err = AppendDocument(d.buf[:0], d.doc); err != nil {
+			return nil, fmt.Errorf("document %s of tenant %s: %w", entry.Key.ID, entry.Key.Tenant, err)
 		}
-		data = h.buf
+		data = d.buf
 	}
-	h.hash.Reset()
+	d.hash.Reset()
 	for _, part := range [][]byte{[]byte(entry.Key.Tenant), []byte(entry.Key.ID), entry.Meta, data} {
 		var size [8]byte
 		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
 		// Writes to a hash never fail.
-		_, _ = h.hash.Write(size[:])
-		_, _ = h.hash.Write(part)
+		_, _ = d.hash.Write(size[:])
+		_, _ = d.hash.Write(part)
 	}
 	var sum [sha256.Size]byte
-	addModulo(&d.Sum, h.hash.Sum(sum[:0]))
-	d.Documents++
-	return nil
+	addModulo(&d.sum.Sum, d.hash.Sum(sum[:0]))
+	d.sum.Documents++
+	return data, nil
 }
 
 // addModulo adds a big-endian number of 256 bits to another.

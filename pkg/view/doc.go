@@ -20,6 +20,12 @@
 // computed from it again. What a crash must leave is a state that some commit
 // made, with that commit's checkpoint and all that went before it.
 //
+// # Control
+//
+// Beside its generations a projection has one small control record, changed by
+// compare and swap: it says which generations there are to be and which one
+// serves. What it means is its owner's business (package projection).
+//
 // # Fencing
 //
 // Whoever writes takes a fencing token first, which is greater than every one

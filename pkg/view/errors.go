@@ -18,6 +18,13 @@ var (
 	ErrNewerFormat = errors.New("written by a newer version")
 	// ErrInUse: the store is already open, here or in another process; or, to Drop, the generation is.
 	ErrInUse = errors.New("already in use")
+	// ErrConflict: the control record was changed by somebody else since it was read.
+	ErrConflict = errors.New("changed by somebody else")
+	// ErrDropped: the generation was dropped while it was open here, by another
+	// process; nothing of it can be read or written any more.
+	ErrDropped = errors.New("generation was dropped")
+	// ErrServer: the server of the views cannot be used (too old a version, a right or an extension is missing).
+	ErrServer = errors.New("unsuitable server")
 	// ErrFenced: a newer writer has taken over this generation.
 	ErrFenced = errors.New("a newer writer has taken over")
 	// ErrFull: the store cannot take more (disk full). Nothing of the commit

@@ -23,20 +23,36 @@ type Value struct {
 // between characters.
 const MaxValueBytes = 512
 
-// String makes a value of a ColumnString, or a text. U+0000 is taken out, since
-// not every driver could keep it.
+// String makes a value of a ColumnString, or a text. U+0000 is taken out and
+// what is not UTF-8 replaced by U+FFFD, since not every driver could keep it.
 func String(s string) Value {
 	if strings.IndexByte(s, 0) >= 0 {
 		s = strings.ReplaceAll(s, "\x00", "")
 	}
-	return Value{kind: ColumnString, s: s}
+	return Value{kind: ColumnString, s: strings.ToValidUTF8(s, "\uFFFD")}
 }
 
 // Int64 makes a value of a ColumnInt64.
 func Int64(n int64) Value { return Value{kind: ColumnInt64, n: n} }
 
-// Time makes a value of a ColumnTime, rounded down to microseconds. Every year from 1 to 9999 has its place.
-func Time(t time.Time) Value { return Value{kind: ColumnTime, n: t.UnixMicro()} }
+// Time makes a value of a ColumnTime, rounded down to microseconds. What is
+// before the year 1 counts as its beginning, what is after 9999 as its end.
+func Time(t time.Time) Value {
+	switch {
+	case t.Unix() < minSeconds:
+		return Value{kind: ColumnTime, n: minSeconds * 1e6}
+	case t.Unix() > maxSeconds:
+		return Value{kind: ColumnTime, n: maxSeconds*1e6 + 999_999}
+	default:
+		return Value{kind: ColumnTime, n: t.UnixMicro()}
+	}
+}
+
+// The first and the last second of the years 1 to 9999.
+const (
+	minSeconds = -62_135_596_800
+	maxSeconds = 253_402_300_799
+)
 
 // Bytes makes a value of a ColumnBytes.
 func Bytes(b []byte) Value { return Value{kind: ColumnBytes, s: string(b)} }

@@ -19,12 +19,38 @@ type Store interface {
 	// version and generation.
 	Namespaces(ctx context.Context) ([]Namespace, error)
 	// Drop removes a generation with all its rows. It fails with ErrInUse
-	// while it is open here, with ErrNotFound where there is none.
+	// while it is open here, with ErrNotFound where there is none. Where it is
+	// open in another process (Shared), calls there answer ErrDropped from then on.
 	Drop(ctx context.Context, ns Namespace) error
+	// Control is what was last saved as the projection's control record; the
+	// zero Control where nothing was.
+	Control(ctx context.Context, projection string) (Control, error)
+	// SaveControl replaces the control record where its revision still is
+	// c.Revision, and returns the new revision; else it fails with
+	// ErrConflict. Once it has returned the record survives a crash, as do all
+	// commits before it. After any other error it may have been saved all the
+	// same: read it again. Fails with ErrInvalid where the name is none or the data are too large.
+	SaveControl(ctx context.Context, projection string, c Control) (revision uint64, err error)
+	// Wake gives a channel that has something in it after a commit to a
+	// generation of the projection or a change of its control record, whichever
+	// process made it. It is a hint only: one may be missed, so whoever follows
+	// looks by himself now and then as well. stop ends it; it may be called again.
+	Wake(projection string) (wake <-chan struct{}, stop func())
+	// Shared says that other processes may have the same store open.
+	Shared() bool
 	// Failed says why the store takes no more commits, nil while it does.
 	Failed() error
 	// Close closes the store; its generations answer ErrClosed from then on. A second call does nothing.
 	Close() error
+}
+
+// Control is a small record beside a projection's generations: which there
+// are to be and which one serves. A store looks at none of it.
+type Control struct {
+	// Revision counts the changes of the record, from 1; 0 says that there is none.
+	Revision uint64
+	// Data is at most MaxControlBytes.
+	Data []byte
 }
 
 // Namespace names a generation.
@@ -186,4 +212,6 @@ const (
 	MinSearchRunes = 2
 	MaxSearchBytes = 1024
 	MaxKeyBytes    = 512
+	// MaxControlBytes is the largest control record.
+	MaxControlBytes = 1 << 20
 )

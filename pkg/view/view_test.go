@@ -98,6 +98,20 @@ func TestSearchWords(t *testing.T) {
 	}
 }
 
+func TestDeclarations(t *testing.T) {
+	t.Parallel()
+	declared := func(columns ...view.ColumnType) []view.Collection {
+		return []view.Collection{{Name: "c", New: func() proto.Message { return &wrapperspb.StringValue{} }, Indexes: []view.Index{
+			{Name: "a", Columns: columns, Extract: func(proto.Message) []view.Tuple { return nil }},
+		}}}
+	}
+	text, number := view.ColumnString, view.ColumnInt64
+	require.NoError(t, view.ValidateCollections(declared(text, view.ColumnBytes, text, number, number, number, number, view.ColumnTime)))
+	for _, columns := range [][]view.ColumnType{nil, {0}, {view.ColumnBytes + 1}, {text, text, text, view.ColumnBytes}, {number, number, number, number, number, number, number, number, number}} {
+		require.ErrorIs(t, view.ValidateCollections(declared(columns...)), view.ErrInvalid)
+	}
+}
+
 func TestValueBounds(t *testing.T) {
 	t.Parallel()
 	for _, long := range []view.Value{
@@ -112,6 +126,9 @@ func TestValueBounds(t *testing.T) {
 		require.Equal(t, view.AppendValue(nil, cut), view.AppendValue(nil, long))
 	}
 	require.Equal(t, "ab", view.String("a\x00b").AsString())
+	require.Equal(t, "a\uFFFDb", view.String("a\xff\xfeb").AsString())
+	require.Equal(t, view.Time(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)), view.Time(time.Unix(-1<<62, 0)))
+	require.Equal(t, view.Time(time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)), view.Time(time.Unix(1<<62, 0)))
 	for _, year := range []int{1, 1969, 1970, 9999} {
 		at := time.Date(year, 1, 2, 3, 4, 5, 6000, time.UTC)
 		require.Equal(t, at, view.Time(at).AsTime())

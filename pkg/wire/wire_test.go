@@ -34,7 +34,7 @@ var (
 
 func TestMarshalIsTheLibrarys(t *testing.T) {
 	unknown := proto.CloneOf(document)
-	unknown.ProtoReflect().SetUnknown(protowire.AppendString(protowire.AppendTag(nil, 100, protowire.BytesType), "kept"))
+	unknown.ProtoReflect().SetUnknown(protowire.AppendString(protowire.AppendTag(nil, 200, protowire.BytesType), "kept"))
 	for name, m := range map[string]proto.Message{
 		"event": event, "document": document, "unknown fields": unknown, "empty": &eventv1.Event{},
 		"without generated methods": timestamppb.New(event.GetOccurredTime().AsTime()),

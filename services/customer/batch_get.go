@@ -30,11 +30,11 @@ func (s *Server) batchGetCustomers(ctx context.Context, req *customerv1.BatchGet
 			return nil, err
 		}
 	}
-	tenantName, err := s.begin(ctx, req.GetConsistencyToken())
+	r, err := s.about(ctx, req.GetConsistencyToken(), req.GetCustomerIds()...)
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.reader.GetMany(ctx, tenantName, req.GetCustomerIds())
+	found, err := r.Reader.GetMany(ctx, r.Tenant, req.GetCustomerIds())
 	if err != nil {
 		return nil, failed(err)
 	}

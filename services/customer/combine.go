@@ -36,15 +36,17 @@ func combine(into, from *customerv1.Customer) error {
 // workingCopy is a document in working form that shares everything with doc,
 // which stays as it is.
 func workingCopy(doc *customerv1.Customer) (*customerv1.Customer, error) {
-	tail := doc.ProtoReflect().GetUnknown()
-	if len(tail) == 0 {
+	if err := usable(doc); err != nil {
+		return nil, err
+	}
+	if doc.GetWorking() == nil {
 		return doc, nil
 	}
 	c := &customerv1.Customer{
 		InteractionCount: doc.GetInteractionCount(), FirstSeenTime: doc.GetFirstSeenTime(), LastSeenTime: doc.GetLastSeenTime(),
 		Identifiers: doc.GetIdentifiers(), Traits: doc.GetTraits(), Channels: doc.GetChannels(),
 		RecentInteractions: doc.GetRecentInteractions(), Links: doc.GetLinks(), Consents: doc.GetConsents(),
-		Affiliations: doc.GetAffiliations(),
+		Affiliations: doc.GetAffiliations(), Working: doc.GetWorking(),
 	}
 	if o := doc.GetOrders(); o != nil {
 		c.Orders = &customerv1.OrderSummary{
@@ -52,7 +54,6 @@ func workingCopy(doc *customerv1.Customer) (*customerv1.Customer, error) {
 			LastOrder: o.GetLastOrder(), WithoutAmountCount: o.GetWithoutAmountCount(),
 		}
 	}
-	c.ProtoReflect().SetUnknown(tail)
 	if err := expand(c); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,8 @@
 //
 // Invariants: the fold reads no clock, no randomness and no map; every list of
 // a document is sorted by a fixed total order and bounded by it (see limits.go); a
-// document stored is the very message that GetCustomer sends.
+// document stored is the very message that GetCustomer sends, and behind it
+// what only folding needs (see working.go).
 //
 // Crash behaviour: documents, rows and the checkpoint are committed together by
 // the projection engine; this package keeps nothing else.

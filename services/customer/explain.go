@@ -26,33 +26,37 @@ func (s *Server) ExplainIdentity(ctx context.Context, req *customerv1.ExplainIde
 	if err := checkID("customer_id", req.GetCustomerId()); err != nil {
 		return nil, err
 	}
-	tenantName, err := s.begin(ctx, req.GetConsistencyToken())
+	r, err := s.about(ctx, req.GetConsistencyToken(), req.GetCustomerId())
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.explain(ctx, tenantName, req.GetCustomerId())
+	answer, doc, err := r.explain(ctx, req.GetCustomerId())
 	if err != nil {
+		return nil, failed(err)
+	}
+	if answer.Claims, err = r.claims(ctx, doc); err != nil {
 		return nil, failed(err)
 	}
 	return answer, nil
 }
 
-func (s *Server) explain(ctx context.Context, tenantName, id string) (*customerv1.ExplainIdentityResponse, error) {
-	who, err := s.reader.Customer(ctx, tenantName, id)
+// explain is all but the claims, with the customer's document.
+func (r *read) explain(ctx context.Context, id string) (*customerv1.ExplainIdentityResponse, *customerv1.Customer, error) {
+	who, err := r.Reader.Customer(ctx, r.Tenant, id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	found, err := s.reader.Get(ctx, tenantName, who.ID)
+	found, err := r.Reader.Get(ctx, r.Tenant, who.ID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	doc, err := decodeVisible(found.Data)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	all, truncated, err := s.factsOf(ctx, tenantName, who.Profiles)
+	all, truncated, err := r.factsOf(ctx, who.Profiles)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	answer := &customerv1.ExplainIdentityResponse{CustomerId: who.ID, Truncated: truncated}
 	own := profileSet(who.Profiles)
@@ -93,22 +97,18 @@ func (s *Server) explain(ctx context.Context, tenantName, id string) (*customerv
 	if len(answer.GetLinks()) > maxExplainedLinks {
 		answer.Links, answer.Truncated = answer.GetLinks()[:maxExplainedLinks], true
 	}
-	if err := s.nameOthers(ctx, tenantName, own, answer.GetLinks()); err != nil {
-		return nil, err
-	}
-	answer.Claims, err = s.claims(ctx, tenantName, doc)
-	return answer, err
+	return answer, doc, r.nameOthers(ctx, own, answer.GetLinks())
 }
 
 // factsOf are the identity facts of some profiles, each once, as they stand in the log.
-func (s *Server) factsOf(ctx context.Context, tenantName string, profiles []string) (all []*customerv1.IdentityFact, truncated bool, err error) {
+func (r *read) factsOf(ctx context.Context, profiles []string) (all []*customerv1.IdentityFact, truncated bool, err error) {
 	seen := map[string]bool{}
-	q := view.Query{Tenant: tenantName, Index: byPosition, Reverse: true, Limit: view.MaxLimit}
+	q := view.Query{Tenant: r.Tenant, Index: byPosition, Reverse: true, Limit: view.MaxLimit}
 	for _, p := range profiles {
 		q.Prefixes = append(q.Prefixes, view.Tuple{view.String(p)})
 	}
 	for {
-		page, err := s.reader.Rows(ctx, facts, q)
+		page, err := r.Reader.Rows(ctx, facts, q)
 		if err != nil {
 			return nil, false, err
 		}
@@ -154,7 +154,9 @@ func explainProfiles(profiles []string, doc *customerv1.Customer, shared map[str
 }
 
 // nameOthers says which links hold, and whose the profiles are that are not his.
-func (s *Server) nameOthers(ctx context.Context, tenantName string, own func(string) bool, links []*customerv1.ExplainedLink) error {
+// Dead letters of those others do not matter: a name that is not the newest
+// leads to the same customer.
+func (r *read) nameOthers(ctx context.Context, own func(string) bool, links []*customerv1.ExplainedLink) error {
 	var others []string
 	at := map[string][]*customerv1.ExplainedLink{}
 	for _, l := range links {
@@ -171,7 +173,7 @@ func (s *Server) nameOthers(ctx context.Context, tenantName string, own func(str
 		}
 		at[other] = append(at[other], l)
 	}
-	found, err := s.reader.GetMany(ctx, tenantName, others)
+	found, err := r.Reader.GetMany(ctx, r.Tenant, others)
 	if err != nil {
 		return err
 	}
@@ -188,8 +190,8 @@ func (s *Server) nameOthers(ctx context.Context, tenantName string, own func(str
 }
 
 // claims are the unverified profiles of a customer's own identifiers.
-func (s *Server) claims(ctx context.Context, tenantName string, doc *customerv1.Customer) ([]*customerv1.CustomerClaim, error) {
-	if err := s.useRules(ctx, tenantName); err != nil {
+func (r *read) claims(ctx context.Context, doc *customerv1.Customer) ([]*customerv1.CustomerClaim, error) {
+	if err := r.useRules(ctx); err != nil {
 		return nil, err
 	}
 	var ids []string
@@ -198,7 +200,7 @@ func (s *Server) claims(ctx context.Context, tenantName string, doc *customerv1.
 		if id.GetAssurance() == eventv1.IdentifierAssurance_IDENTIFIER_ASSURANCE_FAILED || isForeign(own, id) {
 			continue
 		}
-		claim, err := s.deps.Resolver.LookupClaim(tenantName, id.GetKind(), id.GetValue())
+		claim, err := r.server.deps.Resolver.LookupClaim(r.Tenant, id.GetKind(), id.GetValue())
 		if err != nil {
 			continue // by the rules of today it identifies nobody
 		}
@@ -207,7 +209,11 @@ func (s *Server) claims(ctx context.Context, tenantName string, doc *customerv1.
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	found, err := s.reader.GetMany(ctx, tenantName, ids)
+	// What was only claimed is told as well, and is somebody else's.
+	if err := r.About(ctx, ids...); err != nil {
+		return nil, err
+	}
+	found, err := r.Reader.GetMany(ctx, r.Tenant, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -230,9 +236,9 @@ func (s *Server) claims(ctx context.Context, tenantName string, doc *customerv1.
 }
 
 // newestRules are the tenant's rules; nil for the defaults.
-func (s *Server) newestRules(ctx context.Context, tenantName string) (*customerv1.GetIdentityRulesResponse, error) {
-	page, err := s.reader.Rows(ctx, facts, view.Query{
-		Tenant: tenantName, Index: byPosition, Reverse: true, Limit: 1, Prefixes: []view.Tuple{{view.String(profileRules)}},
+func (r *read) newestRules(ctx context.Context) (*customerv1.GetIdentityRulesResponse, error) {
+	page, err := r.Reader.Rows(ctx, facts, view.Query{
+		Tenant: r.Tenant, Index: byPosition, Reverse: true, Limit: 1, Prefixes: []view.Tuple{{view.String(profileRules)}},
 	})
 	if err != nil || len(page.Entries) == 0 {
 		return nil, err

@@ -68,7 +68,8 @@ func apply(doc *customerv1.Customer, rec *eventv1.RecordedEvent) {
 }
 
 // isInteraction tells interactions from the platform's own decisions about who
-// is who: those count nowhere and stand in no timeline. All else that is
+// is who, and from what operators did: those count nowhere and stand in no
+// timeline. All else that is
 // recorded of a profile is an interaction, also what only says something of the
 // person (traits, consents) or of a message (delivered, read), and what this
 // version does not know.
@@ -77,7 +78,8 @@ func isInteraction(ev *eventv1.Event) bool {
 	case *eventv1.Payload_LinkAsserted, *eventv1.Payload_LinkRefused,
 		*eventv1.Payload_CustomersMerged, *eventv1.Payload_CustomersSplit,
 		*eventv1.Payload_IdentifierShared, *eventv1.Payload_IdentityRulesChanged, *eventv1.Payload_ModelFitted,
-		*eventv1.Payload_DecisionRefused:
+		*eventv1.Payload_DecisionRefused,
+		*eventv1.Payload_ProjectionOperated, *eventv1.Payload_DeadLetterSkipped:
 		return false
 	default:
 		return true

@@ -37,7 +37,7 @@ func FuzzReadMask(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
-	for _, path := range []string{"orders.last_order.total.units", "traits", "*", "", ".", "orders..count", "first_seen_time.seconds"} {
+	for _, path := range []string{"orders.last_order.total.units", "traits", "*", "", ".", "orders..count", "first_seen_time.seconds", "working", "spoiled"} {
 		f.Add(path, "customer_id")
 	}
 	f.Fuzz(func(t *testing.T, one, other string) {
@@ -48,6 +48,8 @@ func FuzzReadMask(f *testing.F) {
 		doc := proto.CloneOf(whole)
 		keep.prune(doc.ProtoReflect())
 		require.LessOrEqual(t, proto.Size(doc), proto.Size(whole))
+		require.NotContains(t, keep, workingField)
+		require.NotContains(t, keep, spoiledField)
 		again := proto.CloneOf(doc)
 		keep.prune(again.ProtoReflect())
 		require.True(t, proto.Equal(doc, again))
@@ -65,7 +67,8 @@ func FuzzPlace(f *testing.F) {
 	})
 }
 
-// FuzzVisible checks that what is served of stored bytes is a prefix of them.
+// FuzzVisible checks that what is served of stored bytes is a prefix of them, and
+// has nothing that is stored alone.
 func FuzzVisible(f *testing.F) {
 	g := &generator{r: newRand(3)}
 	doc := &customerv1.Customer{}
@@ -79,10 +82,17 @@ func FuzzVisible(f *testing.F) {
 	}
 	f.Add(mustMarshal(f, doc))
 	f.Add([]byte{0xa2, 0x06, 0x00})
+	f.Add([]byte{0xaa, 0x06, 0x01, 'x'})
 	f.Fuzz(func(t *testing.T, stored []byte) {
 		part, err := visible(stored)
-		if err == nil {
-			require.True(t, bytes.HasPrefix(stored, part))
+		if err != nil {
+			return
+		}
+		require.True(t, bytes.HasPrefix(stored, part))
+		served := &customerv1.Customer{}
+		if proto.Unmarshal(part, served) == nil {
+			require.Nil(t, served.GetWorking())
+			require.Empty(t, served.GetSpoiled())
 		}
 	})
 }

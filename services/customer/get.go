@@ -32,11 +32,11 @@ func (s *Server) getCustomer(ctx context.Context, req *customerv1.GetCustomerReq
 	if err := checkID("customer_id", req.GetCustomerId()); err != nil {
 		return nil, err
 	}
-	tenantName, err := s.begin(ctx, req.GetConsistencyToken())
+	r, err := s.about(ctx, req.GetConsistencyToken(), req.GetCustomerId())
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.reader.Get(ctx, tenantName, req.GetCustomerId())
+	found, err := r.Reader.Get(ctx, r.Tenant, req.GetCustomerId())
 	if err != nil {
 		return nil, failed(err)
 	}
@@ -52,7 +52,7 @@ func (s *Server) getCustomer(ctx context.Context, req *customerv1.GetCustomerReq
 	if err != nil {
 		return nil, failed(err)
 	}
-	claims, err := s.claims(ctx, tenantName, doc)
+	claims, err := r.claims(ctx, doc)
 	if err != nil {
 		return nil, failed(err)
 	}

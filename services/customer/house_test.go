@@ -25,6 +25,7 @@ import (
 	"github.com/parleyhq/parley/pkg/rawproto"
 	"github.com/parleyhq/parley/pkg/tenant"
 	"github.com/parleyhq/parley/pkg/token"
+	"github.com/parleyhq/parley/pkg/view"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
@@ -63,6 +64,25 @@ type house struct {
 
 func newHouse(t testing.TB) *house {
 	t.Helper()
+	return houseOf(t, customer.Definition())
+}
+
+// houseOf is a house with another read model than the usual one.
+func houseOf(t testing.TB, model projection.Customers[*customerv1.Customer]) *house {
+	t.Helper()
+	return houseWith(t, setting{model: model, views: projectiontest.NewViews(t)})
+}
+
+// setting is what can be another in a house than it usually is.
+type setting struct {
+	model    projection.Customers[*customerv1.Customer]
+	views    view.Store
+	options  projection.Options
+	matching customer.Matching
+}
+
+func houseWith(t testing.TB, set setting) *house {
+	t.Helper()
 	h := &house{t: t, codec: event.NewCodec(), stopping: make(chan struct{}), memory: identity.NewMemory()}
 	var err error
 	h.resolver, err = identity.NewResolver(identity.DefaultRules(), secret)
@@ -71,12 +91,13 @@ func newHouse(t testing.TB) *house {
 	forServer, err := identity.NewResolver(identity.DefaultRules(), secret)
 	require.NoError(t, err)
 	h.log = projectiontest.NewLog(t)
-	views := projectiontest.NewViews(t)
-	h.engine, err = projection.New(t.Context(), customer.Definition(), projection.Deps{Log: h.log, Codec: h.codec, Views: views})
+	h.engine, err = projection.New(t.Context(), set.model, projection.Deps{
+		Log: h.log, Codec: h.codec, Views: set.views, Audit: projectiontest.NewAudit(h.log), Options: set.options,
+	})
 	require.NoError(t, err)
 	h.run()
 	h.server, err = customer.NewServer(customer.Deps{
-		Log: h.log, Engine: h.engine, Resolver: forServer, Stopping: h.stopping, PollInterval: time.Hour, Recorder: h,
+		Log: h.log, Engine: h.engine, Resolver: forServer, Stopping: h.stopping, PollInterval: time.Hour, Recorder: h, Matching: set.matching,
 	})
 	require.NoError(t, err)
 	h.serve()
@@ -221,7 +242,12 @@ func (h *house) recordEvent(s said) (*eventv1.Event, string) {
 	require.NoError(h.t, h.graph.Flush(h.memory))
 	h.appendDecisions(ev, decisions)
 	position := h.append(event.InteractionStream(ev.GetTenant(), ev.GetChannel(), ev.GetConversation()), ev)
-	return ev, token.NewConsistency(h.log.LogID(), position).String()
+	return ev, h.token(position)
+}
+
+// token is the consistency token of a position.
+func (h *house) token(position eventstore.Position) string {
+	return token.NewConsistency(h.log.LogID(), position).String()
 }
 
 func (h *house) appendDecisions(cause *eventv1.Event, decisions []identity.Decision) (last eventstore.Position) {

@@ -22,14 +22,16 @@ func (s *Server) LookupCustomer(ctx context.Context, req *customerv1.LookupCusto
 	if err != nil {
 		return nil, err
 	}
-	tenantName, err := s.begin(ctx, req.GetConsistencyToken())
+	// Whose profile the identifier is follows from the rules, and who shares it
+	// from an index: so far the call is about nobody in particular.
+	r, err := s.aboutAll(ctx, req.GetConsistencyToken())
 	if err != nil {
 		return nil, err
 	}
-	if err := s.useRules(ctx, tenantName); err != nil {
+	if err := r.useRules(ctx); err != nil {
 		return nil, failed(err)
 	}
-	id, err := s.deps.Resolver.Lookup(tenantName, req.GetKind(), req.GetValue())
+	id, err := s.deps.Resolver.Lookup(r.Tenant, req.GetKind(), req.GetValue())
 	switch {
 	case errors.Is(err, identity.ErrPlaceholder), errors.Is(err, identity.ErrWithheld):
 		return &customerv1.LookupCustomerResponse{}, nil
@@ -38,7 +40,10 @@ func (s *Server) LookupCustomer(ctx context.Context, req *customerv1.LookupCusto
 	case err != nil:
 		return nil, failed(err)
 	}
-	matches, err := s.whoHas(ctx, tenantName, id)
+	if err := r.About(ctx, id.ProfileID); err != nil {
+		return nil, err
+	}
+	matches, err := r.whoHas(ctx, id)
 	if err != nil {
 		return nil, failed(err)
 	}
@@ -51,10 +56,10 @@ func (s *Server) LookupCustomer(ctx context.Context, req *customerv1.LookupCusto
 // whoHas is the customer whose profile the identifier is, and those who have it
 // without its being theirs alone: it is known to be shared, or it is another
 // customer's and linking was refused.
-func (s *Server) whoHas(ctx context.Context, tenantName string, id identity.Resolved) ([]*customerv1.CustomerMatch, error) {
+func (r *read) whoHas(ctx context.Context, id identity.Resolved) ([]*customerv1.CustomerMatch, error) {
 	const shared = eventv1.IdentifierStrength_IDENTIFIER_STRENGTH_SHARED
 	var matches []*customerv1.CustomerMatch
-	found, page, err := s.reader.GetAndQuery(ctx, tenantName, id.ProfileID, view.Query{
+	found, page, err := r.Reader.GetAndQuery(ctx, r.Tenant, id.ProfileID, view.Query{
 		Index: byForeign, Limit: maxMatches,
 		Prefixes: []view.Tuple{{view.String(id.Kind), view.String(id.Value)}},
 	})

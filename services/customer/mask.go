@@ -45,7 +45,7 @@ func (m mask) add(md protoreflect.MessageDescriptor, path string) error {
 	for {
 		name, rest, nested := strings.Cut(path, ".")
 		field := md.Fields().ByName(protoreflect.Name(name))
-		if field == nil {
+		if field == nil || !isServed(field) {
 			return fmt.Errorf("%s has no field %q", md.Name(), name)
 		}
 		if !nested {
@@ -65,6 +65,12 @@ func (m mask) add(md protoreflect.MessageDescriptor, path string) error {
 		}
 		m, md, path = inner, field.Message(), rest
 	}
+}
+
+// isServed says that a field of Customer, or of what is in one, is for people to
+// see. To them the others are not there.
+func isServed(field protoreflect.FieldDescriptor) bool {
+	return field.Number() < workingField || field.Parent() != (&customerv1.Customer{}).ProtoReflect().Descriptor()
 }
 
 // prune drops what the mask does not keep.

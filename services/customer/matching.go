@@ -31,11 +31,11 @@ func (s *Server) ListMergeCandidates(ctx context.Context, req *customerv1.ListMe
 		if err := checkID("customer_id", req.GetCustomerId()); err != nil {
 			return nil, err
 		}
-		tenantName, err := s.begin(ctx, req.GetConsistencyToken())
+		r, err := s.about(ctx, req.GetConsistencyToken(), req.GetCustomerId())
 		if err != nil {
 			return nil, err
 		}
-		if _, err := s.reader.Resolve(ctx, tenantName, req.GetCustomerId()); err != nil {
+		if _, err := r.Reader.Resolve(ctx, r.Tenant, req.GetCustomerId()); err != nil {
 			return nil, failed(err)
 		}
 	}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"io"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/parleyhq/parley/pkg/projection/projectiontest"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
@@ -31,14 +31,7 @@ func (*matcher) FitMatchModel(req *customerv1.FitMatchModelRequest, stream grpc.
 // withMatching serves the house's read model with a matcher beside it, or none.
 func withMatching(t *testing.T, m customer.Matching) *house {
 	t.Helper()
-	h := newHouse(t)
-	var err error
-	h.server, err = customer.NewServer(customer.Deps{
-		Log: h.log, Engine: h.engine, Resolver: h.resolver, Stopping: h.stopping, PollInterval: time.Hour, Recorder: h, Matching: m,
-	})
-	require.NoError(t, err)
-	h.serve()
-	return h
+	return houseWith(t, setting{model: customer.Definition(), views: projectiontest.NewViews(t), matching: m})
 }
 
 func TestMatchingIsHandedOn(t *testing.T) {

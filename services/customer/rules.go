@@ -13,11 +13,11 @@ import (
 
 // GetIdentityRules returns the tenant's rules of who is who.
 func (s *Server) GetIdentityRules(ctx context.Context, req *customerv1.GetIdentityRulesRequest) (*customerv1.GetIdentityRulesResponse, error) {
-	tenantName, err := s.begin(ctx, req.GetConsistencyToken())
+	r, err := s.aboutAll(ctx, req.GetConsistencyToken())
 	if err != nil {
 		return nil, err
 	}
-	rules, err := s.newestRules(ctx, tenantName)
+	rules, err := r.newestRules(ctx)
 	if err != nil {
 		return nil, failed(err)
 	}
@@ -28,20 +28,21 @@ func (s *Server) GetIdentityRules(ctx context.Context, req *customerv1.GetIdenti
 }
 
 // useRules brings the resolver to the tenant's rules as the read model has them.
-func (s *Server) useRules(ctx context.Context, tenantName string) error {
-	rules, err := s.newestRules(ctx, tenantName)
+func (r *read) useRules(ctx context.Context) error {
+	rules, err := r.newestRules(ctx)
 	if err != nil || rules == nil {
 		return err
 	}
+	s := r.server
 	s.rulesMu.Lock()
 	defer s.rulesMu.Unlock()
-	if s.rulesOf[tenantName] == rules.GetEventId() {
+	if s.rulesOf[r.Tenant] == rules.GetEventId() {
 		return nil
 	}
-	if err := s.deps.Resolver.SetRules(tenantName, identity.RulesFromProto(rules.GetRules())); err != nil {
+	if err := s.deps.Resolver.SetRules(r.Tenant, identity.RulesFromProto(rules.GetRules())); err != nil {
 		return fmt.Errorf("use the identity rules of event %s: %w", rules.GetEventId(), err)
 	}
-	s.rulesOf[tenantName] = rules.GetEventId()
+	s.rulesOf[r.Tenant] = rules.GetEventId()
 	return nil
 }
 

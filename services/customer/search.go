@@ -37,15 +37,15 @@ func (s *Server) searchCustomers(ctx context.Context, req *customerv1.SearchCust
 	if len(view.SearchWords(query)) == 0 {
 		return nil, rpcerr.InvalidField("query", "must have at least 2 characters other than white space")
 	}
-	tenantName, err := s.begin(ctx, req.GetConsistencyToken())
+	r, err := s.aboutAll(ctx, req.GetConsistencyToken())
 	if err != nil {
 		return nil, err
 	}
-	fingerprint, err := token.FingerprintOf(tenantName, req, "page_token", "page_size", "read_mask", "consistency_token")
+	fingerprint, err := token.FingerprintOf(r.Tenant, req, "page_token", "page_size", "read_mask", "consistency_token")
 	if err != nil {
 		return nil, failed(err)
 	}
-	search := view.Search{Tenant: tenantName, Index: byText, Text: query}
+	search := view.Search{Tenant: r.Tenant, Index: byText, Text: query}
 	if req.GetPageToken() != "" {
 		if search.Cursor, err = token.ParsePage(searchPurpose, fingerprint, req.GetPageToken()); err != nil {
 			return nil, invalidPageToken(err)
@@ -58,7 +58,7 @@ func (s *Server) searchCustomers(ctx context.Context, req *customerv1.SearchCust
 	answer := &rawproto.Message{}
 	for step := 0; size > 0 && step < maxSearchSteps; step++ {
 		search.Limit = size
-		page, err := s.reader.Search(ctx, search)
+		page, err := r.Reader.Search(ctx, search)
 		if err != nil {
 			return nil, failed(err)
 		}

@@ -1,7 +1,6 @@
 package customer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -16,7 +15,6 @@ import (
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rawproto"
 	"github.com/parleyhq/parley/pkg/rpcerr"
-	"github.com/parleyhq/parley/pkg/tenant"
 	"github.com/parleyhq/parley/pkg/view"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
@@ -28,10 +26,9 @@ import (
 type Server struct {
 	customerv1.UnimplementedCustomerServiceServer
 
-	deps   Deps
-	reader *Reader
-	waiter consistency.Waiter
-	desc   grpc.ServiceDesc
+	deps  Deps
+	reads consistency.Reads[*Reader]
+	desc  grpc.ServiceDesc
 
 	rulesMu sync.Mutex
 	rulesOf map[string]string // by tenant, the event that brought the resolver's rules
@@ -91,9 +88,10 @@ func NewServer(deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("customer server: %w", err)
 	}
 	return &Server{
-		deps: deps, desc: desc, reader: deps.Engine.Reader(),
-		rulesOf: map[string]string{},
-		waiter:  consistency.Waiter{Log: deps.Log, Model: deps.Engine},
+		deps: deps, desc: desc, rulesOf: map[string]string{},
+		reads: consistency.Reads[*Reader]{
+			Waiter: consistency.Waiter{Log: deps.Log, Model: deps.Engine}, Current: deps.Engine.Reader,
+		},
 	}, nil
 }
 
@@ -115,28 +113,19 @@ func describe() (grpc.ServiceDesc, error) {
 
 func newMessage[M any]() *M { return new(M) }
 
-// begin is what every call does first: whose it is, and that the read model
-// contains what the token asks for.
-func (s *Server) begin(ctx context.Context, consistencyToken string) (tenantName string, err error) {
-	who, ok := tenant.From(ctx)
-	if !ok {
-		return "", rpcerr.New(codes.Unauthenticated, errorv1.Reason_REASON_BAD_CREDENTIALS, "the call names no tenant")
-	}
-	if err := s.waiter.Wait(ctx, consistencyToken); err != nil {
-		return "", err
-	}
-	return who.Tenant, nil
-}
-
 // failed is the error as it may leave the server.
 func failed(err error) error {
 	switch {
 	case errors.Is(err, view.ErrNotFound):
 		return rpcerr.New(codes.NotFound, errorv1.Reason_REASON_CUSTOMER_NOT_FOUND, "no customer has this id", rpcerr.WithCause(err))
+	case errors.Is(err, view.ErrInvalidCursor) && (errors.Is(err, view.ErrClosed) || errors.Is(err, view.ErrDropped)):
+		return rpcerr.New(codes.Unavailable, errorv1.Reason_REASON_BACKEND_UNAVAILABLE,
+			"the generation of the read model that the call began with was dropped meanwhile: ask again", rpcerr.WithCause(err), rpcerr.WithRetryAfter(time.Second))
+	case errors.Is(err, view.ErrInvalidCursor):
+		return rpcerr.New(codes.InvalidArgument, errorv1.Reason_REASON_INVALID_TOKEN,
+			"page_token is of a generation of the read model that is no longer there: begin with the first page", rpcerr.WithCause(err))
 	case errors.Is(err, view.ErrClosed):
 		return errStopping()
-	case errors.Is(err, view.ErrInvalidCursor):
-		return invalidPageToken(err)
 	case errors.Is(err, errSpoiled), errors.Is(err, errNotOurs), errors.Is(err, view.ErrCorrupt):
 		return rpcerr.New(codes.DataLoss, errorv1.Reason_REASON_INTERNAL, "stored data is corrupt; the server's log has the rest", rpcerr.WithCause(err))
 	default:

@@ -47,12 +47,20 @@ func (s *Server) SplitCustomer(ctx context.Context, req *customerv1.SplitCustome
 
 // mergedBy are the profiles that a merge brought to the customer and that are
 // still his, and what joined them since. The read model is brought up to the
-// log first: what it does not know yet may be the merge.
+// log first: what it does not know yet may be the merge. For the same reason
+// nothing is undone while one of the customer's events waits to be folded: who
+// leaves, by what is known without it, is perhaps not who should, and a split
+// outlasts the mend. What others' events wait for is of no concern here.
 func (s *Server) mergedBy(ctx context.Context, tenantName, id, eventID string) ([]string, error) {
-	if err := s.waiter.WaitHead(ctx); err != nil {
+	begun, err := s.reads.BeginAtHead(ctx, tenantName)
+	if err != nil {
 		return nil, err
 	}
-	graph, err := s.explain(ctx, tenantName, id)
+	r := &read{Read: begun, server: s}
+	if err := r.About(ctx, id); err != nil {
+		return nil, err
+	}
+	graph, _, err := r.explain(ctx, id)
 	if err != nil {
 		return nil, failed(err)
 	}

@@ -44,15 +44,15 @@ func (s *Server) ListTimeline(ctx context.Context, req *customerv1.ListTimelineR
 	if err := checkID("customer_id", req.GetCustomerId()); err != nil {
 		return nil, err
 	}
-	tenantName, err := s.begin(ctx, req.GetConsistencyToken())
+	r, err := s.about(ctx, req.GetConsistencyToken(), req.GetCustomerId())
 	if err != nil {
 		return nil, err
 	}
-	fingerprint, err := token.FingerprintOf(tenantName, req, "page_token", "page_size", "consistency_token")
+	fingerprint, err := token.FingerprintOf(r.Tenant, req, "page_token", "page_size", "consistency_token")
 	if err != nil {
 		return nil, failed(err)
 	}
-	listing := &listing{server: s, req: req, tenant: tenantName, size: int(req.GetPageSize())}
+	listing := &listing{read: r, req: req, size: int(req.GetPageSize())}
 	if listing.size == 0 {
 		listing.size = defaultTimelinePage
 	}
@@ -79,10 +79,9 @@ func (s *Server) ListTimeline(ctx context.Context, req *customerv1.ListTimelineR
 
 // listing reads one page.
 type listing struct {
-	server *Server
-	req    *customerv1.ListTimelineRequest
-	tenant string
-	size   int
+	read *read
+	req  *customerv1.ListTimelineRequest
+	size int
 
 	// last is the interaction behind which to go on; nil at the beginning.
 	last     *place
@@ -110,7 +109,7 @@ func (l *listing) run(ctx context.Context) error {
 	var behind *place
 	var profiles []string
 	for {
-		who, page, err := l.server.reader.CustomerRows(ctx, timeline, l.tenant, l.req.GetCustomerId(), func(c projection.Customer) view.Query {
+		who, page, err := l.read.Reader.CustomerRows(ctx, timeline, l.read.Tenant, l.req.GetCustomerId(), func(c projection.Customer) view.Query {
 			if !slices.Equal(profiles, c.Profiles) {
 				cursor, behind = nil, l.last
 			}

@@ -28,13 +28,13 @@ func (s *Server) WatchCustomer(req *customerv1.WatchCustomerRequest, stream grpc
 	if err := checkID("customer_id", req.GetCustomerId()); err != nil {
 		return err
 	}
-	tenantName, err := s.begin(stream.Context(), req.GetConsistencyToken())
+	r, err := s.begin(stream.Context(), req.GetConsistencyToken())
 	if err != nil {
 		return err
 	}
 	w := &watching{
-		server: s, stream: stream, keep: keep,
-		key:   view.Key{Tenant: tenantName, ID: req.GetCustomerId()},
+		server: s, stream: stream, keep: keep, asked: r.Position,
+		key:   view.Key{Tenant: r.Tenant, ID: req.GetCustomerId()},
 		watch: s.deps.Engine.Watch(),
 	}
 	defer w.watch.Close()
@@ -60,8 +60,10 @@ type watching struct {
 	server *Server
 	stream grpc.ServerStream
 	keep   mask
-	// key asked for.
+	// key asked for, and the position up to which everything must be in each
+	// of the states.
 	key   view.Key
+	asked eventstore.Position
 	watch *projection.Watch
 
 	// customer is who is being watched.
@@ -98,12 +100,18 @@ func (w *watching) send(ctx context.Context) error {
 }
 
 // read reads who the id belongs to, having watched him before: what changes
-// while it is read wakes the watch again. The position is that from before, which
-// the state contains at least.
+// while it is read wakes the watch again. Each state is of the generation that
+// serves by then. The position is that from before, taken of the engine: it has
+// no generation serve that is behind what it said, so that no state is older
+// than the one before.
 func (w *watching) read(ctx context.Context) (eventstore.Position, projection.Found, error) {
 	for {
 		position := w.server.deps.Engine.Position()
-		found, err := w.server.reader.Get(ctx, w.key.Tenant, w.key.ID)
+		r := w.server.reads.At(w.key.Tenant, w.asked)
+		if err := r.About(ctx, w.key.ID); err != nil {
+			return 0, projection.Found{}, err
+		}
+		found, err := r.Reader.Get(ctx, w.key.Tenant, w.key.ID)
 		if err != nil || found.CustomerID == w.customer {
 			return position, found, err
 		}

@@ -3,6 +3,8 @@ package customer
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -22,25 +24,41 @@ import (
 //   - What is derived (display name, preferred channel, the order of the
 //     identifiers) is set by finishing.
 //
-// A finished document carries what its working form has beyond it in one field
-// behind all others, workingField, which Customer does not declare: encoded, it
-// is the tail of the document, and serving is cutting it off (see visible).
-// Most documents have none: then both forms are the same.
+// A finished document carries what its working form has beyond it in
+// Customer.working, and a document that is of no use says why in
+// Customer.spoiled. Both stand behind all other fields: encoded, they are the
+// tail of the document, and serving is cutting it off (see visible). Most
+// documents have neither: then both forms are the same.
 
-// workingField is the field in which a stored document carries the rest of its
-// working form: a Customer with the traits taken away, and orders and
-// affiliations as they are in working form.
-const workingField protowire.Number = 100
+// Numbers of the fields that are stored and never served: nothing that people
+// see has a number as high.
+const (
+	workingField protowire.Number = 100
+	spoiledField protowire.Number = 101
+)
 
-// spoiledField marks a document that could not be combined or finished, and
-// says why. Everything that reads it fails, so that the projection halts at the
-// customer's next event and no reader is told half of it.
-const spoiledField protowire.Number = 101
-
-// spoil marks a document as useless.
+// spoil marks a document that could not be combined or finished. Everything
+// that reads it fails, so that the customer's next event becomes a dead letter
+// and no reader is told half of it. The first reason stays.
 func spoil(doc *customerv1.Customer, err error) {
-	mark := protowire.AppendTag(nil, spoiledField, protowire.BytesType)
-	doc.ProtoReflect().SetUnknown(protowire.AppendString(mark, err.Error()))
+	if doc.GetSpoiled() != "" {
+		return
+	}
+	doc.Working = nil
+	doc.Spoiled = strings.ToValidUTF8(err.Error(), string(utf8.RuneError))
+}
+
+// usable says why a document is none to go on with: it is spoiled, or it has
+// what this version does not know and would lose.
+func usable(doc *customerv1.Customer) error {
+	if reason := doc.GetSpoiled(); reason != "" {
+		return fmt.Errorf("customer document: %w: %s", errSpoiled, reason)
+	}
+	if unknown := doc.ProtoReflect().GetUnknown(); len(unknown) > 0 {
+		number, typ, _ := protowire.ConsumeTag(unknown)
+		return fmt.Errorf("customer document: field %d of wire type %d: %w", number, typ, errNotOurs)
+	}
+	return nil
 }
 
 // expandFor brings into working form what the event concerns.
@@ -50,47 +68,23 @@ func expandFor(doc *customerv1.Customer, ev *eventv1.Event) error {
 		*eventv1.Payload_OrderRefunded, *eventv1.Payload_AffiliationAsserted:
 		return expand(doc)
 	default:
-		if tail := doc.ProtoReflect().GetUnknown(); len(tail) > 0 {
-			return checkTail(tail)
-		}
-		return nil
-	}
-}
-
-// checkTail says whether a document's undeclared fields begin with the rest of
-// its working form.
-func checkTail(tail []byte) error {
-	number, typ, n := protowire.ConsumeTag(tail)
-	switch {
-	case n >= 0 && number == workingField && typ == protowire.BytesType:
-		return nil
-	case n >= 0 && number == spoiledField && typ == protowire.BytesType:
-		reason, _ := protowire.ConsumeBytes(tail[n:])
-		return fmt.Errorf("customer document: %w: %s", errSpoiled, reason)
-	default:
-		return fmt.Errorf("customer document: field %d of wire type %d: %w", number, typ, errNotOurs)
+		return usable(doc)
 	}
 }
 
 // expand brings a document into working form; one that is stays as it is.
 func expand(doc *customerv1.Customer) error {
-	tail := doc.ProtoReflect().GetUnknown()
-	if len(tail) == 0 {
-		return nil
-	}
-	if err := checkTail(tail); err != nil {
+	if err := usable(doc); err != nil {
 		return err
 	}
-	n := protowire.SizeTag(workingField)
-	encoded, m := protowire.ConsumeBytes(tail[n:])
-	if m < 0 || n+m != len(tail) {
+	rest := doc.GetWorking()
+	if rest == nil {
+		return nil
+	}
+	if rest.GetOrders() != nil && doc.GetOrders() == nil || len(rest.ProtoReflect().GetUnknown()) > 0 {
 		return fmt.Errorf("customer document: working form: %w", errNotOurs)
 	}
-	rest := &customerv1.Customer{}
-	if err := wire.Unmarshal(encoded, rest); err != nil {
-		return fmt.Errorf("customer document: working form: %w", err)
-	}
-	doc.ProtoReflect().SetUnknown(nil)
+	doc.Working = nil
 	doc.Traits = merge(doc.GetTraits(), rest.GetTraits(), compareTraits, first)
 	if rest.GetAffiliations() != nil {
 		doc.Affiliations = rest.GetAffiliations()
@@ -104,10 +98,10 @@ func expand(doc *customerv1.Customer) error {
 
 // collapse brings a document into finished form; one that is stays as it is.
 func collapse(doc *customerv1.Customer) error {
-	if tail := doc.ProtoReflect().GetUnknown(); len(tail) > 0 {
-		return checkTail(tail)
+	if err := usable(doc); err != nil || doc.GetWorking() != nil {
+		return err
 	}
-	var rest customerv1.Customer
+	var rest customerv1.CustomerWorking
 	if slices.ContainsFunc(doc.GetTraits(), isTakenAway) {
 		live := make([]*customerv1.CustomerTrait, 0, len(doc.GetTraits()))
 		for _, trait := range doc.GetTraits() {
@@ -127,21 +121,14 @@ func collapse(doc *customerv1.Customer) error {
 		rest.Orders = &customerv1.OrderSummary{Totals: o.GetTotals(), Refunds: o.GetRefunds()}
 		o.Totals, o.Refunds = finishOrders(o)
 	}
-	if rest.Traits == nil && rest.Affiliations == nil && rest.Orders == nil {
-		return nil
+	if rest.Traits != nil || rest.Affiliations != nil || rest.Orders != nil {
+		doc.Working = &rest
 	}
-	tail := protowire.AppendTag(nil, workingField, protowire.BytesType)
-	tail = protowire.AppendVarint(tail, uint64(wire.Size(&rest)))
-	tail, err := wire.Append(tail, &rest)
-	if err != nil {
-		return fmt.Errorf("customer document: working form: %w", err)
-	}
-	doc.ProtoReflect().SetUnknown(tail)
 	return nil
 }
 
-// visible is the part of a stored document that is served: all but the rest of
-// the working form. Nothing is copied.
+// visible is the part of a stored document that is served: all but what stands
+// behind the fields that people see. Nothing is copied.
 func visible(stored []byte) ([]byte, error) {
 	for i := 0; i < len(stored); {
 		number, _, n := protowire.ConsumeField(stored[i:])
@@ -149,24 +136,48 @@ func visible(stored []byte) ([]byte, error) {
 			return nil, fmt.Errorf("customer document of %d bytes, at %d: %w", len(stored), i, protowire.ParseError(n))
 		}
 		if number >= workingField {
-			return stored[:i:i], checkTail(stored[i:])
+			if err := checkTail(stored[i:]); err != nil {
+				return nil, err
+			}
+			return stored[:i:i], nil
 		}
 		i += n
 	}
 	return stored, nil
 }
 
+// checkTail says whether the tail of a stored document is one that may be cut
+// off. What is in it is for folds to read.
+func checkTail(tail []byte) error {
+	for len(tail) > 0 {
+		number, typ, n := protowire.ConsumeTag(tail)
+		if n < 0 || typ != protowire.BytesType || number != workingField && number != spoiledField {
+			return fmt.Errorf("customer document: field %d of wire type %d: %w", number, typ, errNotOurs)
+		}
+		content, m := protowire.ConsumeBytes(tail[n:])
+		switch {
+		case m < 0:
+			return fmt.Errorf("customer document: field %d: %w", number, errNotOurs)
+		case number == spoiledField:
+			return fmt.Errorf("customer document: %w: %s", errSpoiled, content)
+		}
+		tail = tail[n+m:]
+	}
+	return nil
+}
+
 // decodeVisible reads what is served of a stored document.
 func decodeVisible(stored []byte) (*customerv1.Customer, error) {
+	served, err := visible(stored)
+	if err != nil {
+		return nil, err
+	}
 	doc := &customerv1.Customer{}
-	if err := wire.Unmarshal(stored, doc); err != nil {
+	if err := wire.Unmarshal(served, doc); err != nil {
 		return nil, fmt.Errorf("customer document: %w", err)
 	}
-	if tail := doc.ProtoReflect().GetUnknown(); len(tail) > 0 {
-		if err := checkTail(tail); err != nil {
-			return nil, err
-		}
-		doc.ProtoReflect().SetUnknown(nil)
+	if err := usable(doc); err != nil {
+		return nil, err
 	}
 	return doc, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -120,14 +119,6 @@ func (m marks) apart(other marks) bool {
 	return false
 }
 
-// factReader reads the facts of the read model.
-type factReader struct {
-	reader *Reader
-
-	mu     sync.Mutex
-	models map[string]*fitted // the newest by tenant, as it was read last
-}
-
 // fitted is a model with the event that brought it. Model is nil where this
 // version cannot use it.
 type fitted struct {
@@ -138,9 +129,9 @@ type fitted struct {
 }
 
 // newest reads the newest fact of those about the whole tenant; nil for none.
-func (r *factReader) newest(ctx context.Context, tenant, profile string) (*customerv1.MatchFact, error) {
-	page, err := r.reader.Rows(ctx, facts, view.Query{
-		Tenant: tenant, Index: byPosition, Reverse: true, Limit: 1, Prefixes: []view.Tuple{{view.String(profile)}},
+func (r *read) newest(ctx context.Context, profile string) (*customerv1.MatchFact, error) {
+	page, err := r.Reader.Rows(ctx, facts, view.Query{
+		Tenant: r.Tenant, Index: byPosition, Reverse: true, Limit: 1, Prefixes: []view.Tuple{{view.String(profile)}},
 	})
 	if err != nil || len(page.Entries) == 0 {
 		return nil, err
@@ -158,18 +149,15 @@ func decodeFact(entry view.Entry) (*customerv1.MatchFact, error) {
 
 // model is the tenant's newest model; nil where there is none. A tenant's stays
 // in memory until there is a newer one.
-func (r *factReader) model(ctx context.Context, tenant string) (*fitted, error) {
-	head, err := r.newest(ctx, tenant, profileNewest)
+func (r *read) model(ctx context.Context) (*fitted, error) {
+	head, err := r.newest(ctx, profileNewest)
 	if err != nil || head == nil {
 		return nil, err
 	}
-	r.mu.Lock()
-	known := r.models[tenant]
-	r.mu.Unlock()
-	if known != nil && known.eventID == head.GetEventId() {
+	if known := r.models.get(r.Tenant); known != nil && known.eventID == head.GetEventId() {
 		return known, nil
 	}
-	fact, err := r.newest(ctx, tenant, profileModel)
+	fact, err := r.newest(ctx, profileModel)
 	if err != nil {
 		return nil, err
 	}
@@ -179,16 +167,14 @@ func (r *factReader) model(ctx context.Context, tenant string) (*fitted, error) 
 	}
 	f := &fitted{eventID: fact.GetEventId(), time: fact.GetTime().AsTime()}
 	f.model, f.why = modelFromProto(payload.GetMatch())
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.models[tenant] = f
+	r.models.put(r.Tenant, f)
 	return f, nil
 }
 
 // linkProbability is how probable a pair must be to be linked without being
 // asked; 0 for never.
-func (r *factReader) linkProbability(ctx context.Context, tenant string) (float64, error) {
-	fact, err := r.newest(ctx, tenant, profileRules)
+func (r *read) linkProbability(ctx context.Context) (float64, error) {
+	fact, err := r.newest(ctx, profileRules)
 	if err != nil || fact == nil {
 		return 0, err
 	}
@@ -201,12 +187,12 @@ func (r *factReader) linkProbability(ctx context.Context, tenant string) (float6
 
 // marksOf says who a customer is and what persons decided about him. One whom
 // the read model does not know has neither: view.ErrNotFound.
-func (r *factReader) marksOf(ctx context.Context, tenant, id string) (projection.Customer, marks, error) {
+func (r *read) marksOf(ctx context.Context, id string) (projection.Customer, marks, error) {
 	var cursor []byte
 	var profiles []string
 	var m marks
 	for {
-		who, page, err := r.reader.CustomerRows(ctx, facts, tenant, id, func(c projection.Customer) view.Query {
+		who, page, err := r.Reader.CustomerRows(ctx, facts, r.Tenant, id, func(c projection.Customer) view.Query {
 			if !slices.Equal(profiles, c.Profiles) {
 				// Another customer than the page before: from the beginning.
 				cursor, m = nil, nil
@@ -239,16 +225,17 @@ func (r *factReader) marksOf(ctx context.Context, tenant, id string) (projection
 
 // toldApart remembers, over the pairs of one call, what persons decided.
 type toldApart struct {
-	facts  *factReader
-	tenant string
-	known  map[string]marks
+	read  *read
+	known map[string]marks
 }
+
+func newToldApart(r *read) toldApart { return toldApart{read: r, known: map[string]marks{}} }
 
 func (t *toldApart) marks(ctx context.Context, id string) (marks, error) {
 	if m, ok := t.known[id]; ok {
 		return m, nil
 	}
-	_, m, err := t.facts.marksOf(ctx, t.tenant, id)
+	_, m, err := t.read.marksOf(ctx, id)
 	if err != nil && !errors.Is(err, view.ErrNotFound) {
 		return nil, err
 	}

@@ -26,18 +26,25 @@ const sourceMatch = "match"
 
 // work does what a job is to do: fit, search, link.
 func (s *Server) work(ctx context.Context, j *job) error {
+	var at eventstore.Position // where the model stands that was fitted; 0 for none
 	if !j.searchOnly {
-		if err := s.fit(ctx, j); err != nil {
+		var err error
+		if at, err = s.fit(ctx, j); err != nil {
 			return err
 		}
 	}
-	model, err := s.usable(ctx, j.who.Tenant)
+	r := s.now(j.who.Tenant, at)
+	// Where the model could not be folded, the newest is the one before.
+	if err := r.AboutAll(ctx); err != nil {
+		return err
+	}
+	model, err := r.usable(ctx)
 	if err != nil {
 		return err
 	}
 	var threshold float64 // from which on pairs are linked; 0 for never
 	if j.link {
-		if threshold, err = s.facts.linkProbability(ctx, j.who.Tenant); err != nil {
+		if threshold, err = r.linkProbability(ctx); err != nil {
 			return err
 		}
 	}
@@ -46,7 +53,7 @@ func (s *Server) work(ctx context.Context, j *job) error {
 		least = min(least, threshold)
 	}
 	list := &pairList{model: model.eventID, searched: s.deps.Now()}
-	pairs, err := s.search(ctx, j, model, least)
+	pairs, err := s.search(ctx, j, r, model, least)
 	if err != nil {
 		return err
 	}
@@ -65,28 +72,33 @@ func (s *Server) work(ctx context.Context, j *job) error {
 }
 
 // fit learns from all that the log has now and appends the model. It returns
-// once the read model has it.
-func (s *Server) fit(ctx context.Context, j *job) error {
+// once the read model has come to it, with where it stands.
+//
+// Events that wait to be folded keep no tenant from a model: what one customer
+// out of many last said of himself changes next to nothing of how often people
+// agree.
+func (s *Server) fit(ctx context.Context, j *job) (eventstore.Position, error) {
 	begun := s.deps.Now()
 	stream := Stream(j.who.Tenant)
 	// Who fits at the same time elsewhere makes one of the two fail.
 	revision, err := s.deps.Log.StreamHead(ctx, stream)
 	if err != nil {
-		return fmt.Errorf("read the head of %s: %w", stream, err)
+		return 0, fmt.Errorf("read the head of %s: %w", stream, err)
 	}
-	if err := s.waiter.WaitHead(ctx); err != nil {
-		return err
+	if _, err := s.reads.Waiter.WaitHead(ctx); err != nil {
+		return 0, err
 	}
-	position := s.deps.Engine.Position()
-	before, err := s.facts.model(ctx, j.who.Tenant)
+	r := s.now(j.who.Tenant, 0)
+	position := r.Reader.Position()
+	before, err := r.model(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var expected uint64 // about how many records there are; 0 where nobody knows
 	if before != nil && before.model != nil {
 		expected = before.model.Records
 	}
-	model, err := linkage.Fit(ctx, s.source(j, func(n int64) {
+	model, err := linkage.Fit(ctx, r.source(func(n int64) {
 		j.tell(func(p *customerv1.FitMatchModelResponse) {
 			p.Customers = n
 			if expected > 0 {
@@ -97,15 +109,15 @@ func (s *Server) fit(ctx context.Context, j *job) error {
 		})
 	}), linkage.FitOptions{Seed: j.seed, Workers: s.deps.Workers})
 	if few, ok := errors.AsType[*linkage.TooFewError](err); ok {
-		return rpcerr.New(codes.FailedPrecondition, errorv1.Reason_REASON_NO_MODEL,
+		return 0, rpcerr.New(codes.FailedPrecondition, errorv1.Reason_REASON_NO_MODEL,
 			fmt.Sprintf("there is too little to learn from: %d customers of whom anything can be compared", few.Records), rpcerr.WithCause(err))
 	}
 	if err != nil {
-		return fmt.Errorf("fit a model: %w", err)
+		return 0, fmt.Errorf("fit a model: %w", err)
 	}
 	id, err := s.deps.NewID()
 	if err != nil {
-		return fmt.Errorf("make an event's id: %w", err)
+		return 0, fmt.Errorf("make an event's id: %w", err)
 	}
 	ev := &eventv1.Event{
 		Id: id.String(), Tenant: j.who.Tenant, Source: sourceMatch, Channel: channelIdentity,
@@ -120,30 +132,30 @@ func (s *Server) fit(ctx context.Context, j *job) error {
 	event.SetOccurred(ev, now, now, false)
 	record, err := s.deps.Codec.Encode(ev)
 	if err != nil {
-		return fmt.Errorf("encode the model: %w", err)
+		return 0, fmt.Errorf("encode the model: %w", err)
 	}
 	at, err := s.deps.Log.Append(ctx, stream, revision, record)
 	if conflict, ok := errors.AsType[*eventstore.RevisionConflictError](err); ok {
-		return rpcerr.New(codes.Aborted, errorv1.Reason_REASON_CHANGED_SINCE, "another process fitted a model meanwhile", rpcerr.WithCause(conflict))
+		return 0, rpcerr.New(codes.Aborted, errorv1.Reason_REASON_CHANGED_SINCE, "another process fitted a model meanwhile", rpcerr.WithCause(conflict))
 	}
 	if err != nil {
-		return fmt.Errorf("append the model to %s: %w", stream, err)
+		return 0, fmt.Errorf("append the model to %s: %w", stream, err)
 	}
 	if err := s.deps.Engine.WaitFor(ctx, at.Position); err != nil {
-		return fmt.Errorf("wait for the model at position %d: %w", at.Position, err)
+		return 0, fmt.Errorf("wait for the model at position %d: %w", at.Position, err)
 	}
 	j.tell(func(p *customerv1.FitMatchModelResponse) { p.Done, p.ModelEventId = 1, ev.GetId() })
-	return nil
+	return at.Position, nil
 }
 
 // source are the tenant's records of whom anything can be compared, as of one
 // state for each reading. Now and then it tells how many there were.
-func (s *Server) source(j *job, tell func(n int64)) linkage.Source {
+func (r *read) source(tell func(n int64)) linkage.Source {
 	return func(ctx context.Context) iter.Seq2[*linkage.Record, error] {
 		return func(yield func(*linkage.Record, error) bool) {
 			const every = 1 << 10
 			var n int64
-			for entry, err := range s.reader.Scan(ctx, j.who.Tenant) {
+			for entry, err := range r.Reader.Scan(ctx, r.Tenant) {
 				var doc customerv1.MatchRecord
 				if err == nil {
 					err = decodeRecord(entry.Data, &doc)
@@ -152,14 +164,14 @@ func (s *Server) source(j *job, tell func(n int64)) linkage.Source {
 					yield(nil, err)
 					return
 				}
-				r := recordOf(&doc)
-				if !hasAnything(&r) {
+				record := recordOf(&doc)
+				if !hasAnything(&record) {
 					continue
 				}
 				if n++; n%every == 0 {
 					tell(n)
 				}
-				if !yield(&r, nil) {
+				if !yield(&record, nil) {
 					return
 				}
 			}
@@ -169,12 +181,12 @@ func (s *Server) source(j *job, tell func(n int64)) linkage.Source {
 }
 
 // search finds the tenant's best pairs, the best first.
-func (s *Server) search(ctx context.Context, j *job, model *fitted, least float64) ([]pair, error) {
+func (s *Server) search(ctx context.Context, j *job, r *read, model *fitted, least float64) ([]pair, error) {
 	var pairs []pair
 	j.tell(func(p *customerv1.FitMatchModelResponse) {
 		p.Phase, p.Done, p.Candidates = customerv1.FitPhase_FIT_PHASE_SEARCHING, 0, 0
 	})
-	found := linkage.Candidates(ctx, s.source(j, func(int64) {}), model.model, linkage.Options{
+	found := linkage.Candidates(ctx, r.source(func(int64) {}), model.model, linkage.Options{
 		Threshold: max(least, minThreshold), MemoryBytes: s.deps.MemoryBytes, Workers: s.deps.Workers,
 		Progress: func(o linkage.Progress) {
 			j.tell(func(p *customerv1.FitMatchModelResponse) {
@@ -182,7 +194,7 @@ func (s *Server) search(ctx context.Context, j *job, model *fitted, least float6
 			})
 		},
 	})
-	told := toldApart{facts: s.facts, tenant: j.who.Tenant, known: map[string]marks{}}
+	told := newToldApart(r)
 	for p, err := range found {
 		if err != nil {
 			return nil, fmt.Errorf("search for pairs: %w", err)
@@ -232,7 +244,7 @@ func (s *Server) link(ctx context.Context, j *job, model string, pairs []pair, t
 		return fmt.Errorf("event id of the model: %w", err)
 	}
 	j.tell(func(p *customerv1.FitMatchModelResponse) { p.Phase, p.Done = customerv1.FitPhase_FIT_PHASE_LINKING, 0 })
-	told := toldApart{facts: s.facts, tenant: j.who.Tenant, known: map[string]marks{}}
+	told := newToldApart(s.now(j.who.Tenant, 0))
 	var last eventstore.Position
 	var linked int64
 	for i := range pairs {

@@ -25,6 +25,7 @@ import (
 	"github.com/parleyhq/parley/pkg/projection/projectiontest"
 	"github.com/parleyhq/parley/pkg/tenant"
 	"github.com/parleyhq/parley/pkg/token"
+	"github.com/parleyhq/parley/pkg/view"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
@@ -62,6 +63,12 @@ type house struct {
 
 func newHouse(t testing.TB) *house {
 	t.Helper()
+	return houseOf(t, match.Definition(), projectiontest.NewViews(t))
+}
+
+// houseOf is a house with another read model than the usual one.
+func houseOf(t testing.TB, model projection.Customers[*customerv1.MatchRecord], views view.Store) *house {
+	t.Helper()
 	h := &house{
 		t: t, codec: event.NewCodec(), memory: identity.NewMemory(), log: projectiontest.NewLog(t), commands: map[string]*interactionv1.IngressReply{},
 	}
@@ -69,12 +76,12 @@ func newHouse(t testing.TB) *house {
 	h.resolver, err = identity.NewResolver(identity.DefaultRules(), secret)
 	require.NoError(t, err)
 	h.graph = identity.NewGraph(h.resolver.Rules, h.memory)
-	h.engine = h.project()
+	h.engine, _ = projectiontest.Start(t, model, h.log, views, projection.Options{RetryDelay: time.Millisecond})
 	h.start(match.Deps{})
 	return h
 }
 
-// project runs the projection over the log until the test ends.
+// project runs the projection over the log anew until the test ends.
 func (h *house) project() *match.Engine {
 	h.t.Helper()
 	e, _ := projectiontest.Start(h.t, match.Definition(), h.log, projectiontest.NewViews(h.t), projection.Options{})

@@ -23,7 +23,7 @@ func (s *Server) FitMatchModel(req *customerv1.FitMatchModelRequest, stream grpc
 	if err != nil {
 		return err
 	}
-	j, err := s.begin(ctx, order{
+	j, err := s.beginJob(ctx, order{
 		who: who, searchOnly: req.GetSearchOnly(), least: leastProbability(req.GetMinProbability()), seed: req.GetSeed(), link: true,
 	})
 	if err != nil {
@@ -104,8 +104,8 @@ func (j *job) ended() bool {
 	}
 }
 
-// begin starts a job, unless the tenant has one.
-func (s *Server) begin(ctx context.Context, o order) (*job, error) {
+// beginJob starts a job, unless the tenant has one.
+func (s *Server) beginJob(ctx context.Context, o order) (*job, error) {
 	for {
 		s.mu.Lock()
 		running := s.jobs[o.who.Tenant]
@@ -206,7 +206,7 @@ func (s *Server) searchUnasked(ctx context.Context, who tenant.Identity) error {
 	if last != nil && last.unasked && last.ended() && last.err != nil && rpcerr.ReasonOf(last.err) != errorv1.Reason_REASON_STOPPING {
 		return failed(last.err)
 	}
-	_, err := s.begin(ctx, order{who: who, searchOnly: true, least: defaultProbability, unasked: true})
+	_, err := s.beginJob(ctx, order{who: who, searchOnly: true, least: defaultProbability, unasked: true})
 	return err
 }
 

@@ -36,10 +36,20 @@ func (s *Server) ListMergeCandidates(ctx context.Context, req *customerv1.ListMe
 			return nil, err
 		}
 	}
-	if err := s.waiter.Wait(ctx, req.GetConsistencyToken()); err != nil {
+	r, err := s.begin(ctx, who.Tenant, req.GetConsistencyToken())
+	if err != nil {
 		return nil, err
 	}
-	model, err := s.usable(ctx, who.Tenant)
+	// Who else there is may be what the token is of.
+	if err := r.AboutAll(ctx); err != nil {
+		return nil, err
+	}
+	if req.GetCustomerId() != "" {
+		if err := r.About(ctx, req.GetCustomerId()); err != nil {
+			return nil, err
+		}
+	}
+	model, err := r.usable(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -48,8 +58,8 @@ func (s *Server) ListMergeCandidates(ctx context.Context, req *customerv1.ListMe
 		return nil, failed(err)
 	}
 	l := &listing{
-		server: s, tenant: who.Tenant, model: model.model, size: defaultPage, least: leastProbability(req.GetMinProbability()),
-		told: toldApart{facts: s.facts, tenant: who.Tenant, known: map[string]marks{}},
+		server: s, read: r, model: model.model, size: defaultPage, least: leastProbability(req.GetMinProbability()),
+		told: newToldApart(r),
 	}
 	if n := int(req.GetPageSize()); n > 0 {
 		l.size = min(n, largestPage)
@@ -98,7 +108,7 @@ func leastProbability(p float64) float64 {
 // listing reads one page.
 type listing struct {
 	server *Server
-	tenant string
+	read   *read
 	model  *linkage.Model
 	size   int
 	least  float64

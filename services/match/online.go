@@ -30,7 +30,7 @@ type rival struct {
 // key is read by itself; customers that change meanwhile are seen before or
 // after it, and those merged meanwhile are left out.
 func (l *listing) ofCustomer(ctx context.Context, id string) error {
-	doc, own, err := l.server.reader.Document(ctx, l.tenant, id)
+	doc, own, err := l.read.Reader.Document(ctx, l.read.Tenant, id)
 	if errors.Is(err, view.ErrNotFound) {
 		return nil
 	}
@@ -61,8 +61,8 @@ func (l *listing) rivals(ctx context.Context, own string, record *linkage.Record
 		if !l.model.Uses(key) {
 			continue
 		}
-		page, err := l.server.reader.Query(ctx, view.Query{
-			Tenant: l.tenant, Index: byKey, Prefixes: []view.Tuple{{keyValue(key)}}, Limit: maxPerKey + 1,
+		page, err := l.read.Reader.Query(ctx, view.Query{
+			Tenant: l.read.Tenant, Index: byKey, Prefixes: []view.Tuple{{keyValue(key)}}, Limit: maxPerKey + 1,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read blocking key of %s: %w", key.Rule(), err)
@@ -101,7 +101,7 @@ func (l *listing) take(ctx context.Context, doc *customerv1.MatchRecord, record 
 		if err != nil {
 			return err
 		}
-		now, err := l.server.reader.Resolve(ctx, l.tenant, r.doc.GetCustomerId())
+		now, err := l.read.Reader.Resolve(ctx, l.read.Tenant, r.doc.GetCustomerId())
 		if err != nil && !errors.Is(err, view.ErrNotFound) {
 			return err
 		}

@@ -106,11 +106,11 @@ func (l *listing) ofTenant(ctx context.Context, list *pairList) error {
 // current is a pair of the list as it is now; nil where it is none any more:
 // one customer, told apart, no longer probable enough, or listed elsewhere.
 func (l *listing) current(ctx context.Context, list *pairList, p *pair, seen map[[2]string]bool) (*customerv1.MergeCandidate, error) {
-	a, idA, err := l.server.reader.Document(ctx, l.tenant, p.a)
+	a, idA, err := l.read.Reader.Document(ctx, l.read.Tenant, p.a)
 	if err == nil {
 		var b *customerv1.MatchRecord
 		var idB string
-		if b, idB, err = l.server.reader.Document(ctx, l.tenant, p.b); err == nil {
+		if b, idB, err = l.read.Reader.Document(ctx, l.read.Tenant, p.b); err == nil {
 			return l.judge(ctx, list, p, a, idA, b, idB, seen)
 		}
 	}

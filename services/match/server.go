@@ -29,9 +29,8 @@ import (
 // methods may be called concurrently.
 type Server struct {
 	deps    Deps
-	reader  *Reader
-	facts   *factReader
-	waiter  consistency.Waiter
+	reads   consistency.Reads[*Reader]
+	models  *models
 	metrics *metrics
 	// slots bounds the jobs that run at once.
 	slots chan struct{}
@@ -140,13 +139,13 @@ func NewServer(deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader := deps.Engine.Reader()
 	return &Server{
-		deps: deps, reader: reader, metrics: m,
-		facts:  &factReader{reader: reader, models: map[string]*fitted{}},
-		waiter: consistency.Waiter{Log: deps.Log, Model: deps.Engine},
-		slots:  make(chan struct{}, deps.Jobs),
-		jobs:   map[string]*job{}, lists: map[string]*pairList{},
+		deps: deps, metrics: m, models: &models{known: map[string]*fitted{}},
+		reads: consistency.Reads[*Reader]{
+			Waiter: consistency.Waiter{Log: deps.Log, Model: deps.Engine}, Current: deps.Engine.Reader,
+		},
+		slots: make(chan struct{}, deps.Jobs),
+		jobs:  map[string]*job{}, lists: map[string]*pairList{},
 	}, nil
 }
 
@@ -178,6 +177,10 @@ func calling(ctx context.Context, scope tenant.Scopes) (tenant.Identity, error) 
 // failed is the error as it may leave the server.
 func failed(err error) error {
 	switch {
+	case errors.Is(err, view.ErrInvalidCursor):
+		// Nobody's page token has a cursor of the read model here.
+		return rpcerr.New(codes.Unavailable, errorv1.Reason_REASON_BACKEND_UNAVAILABLE,
+			"the generation of the read model that the call began with was dropped meanwhile: ask again", rpcerr.WithCause(err), rpcerr.WithRetryAfter(time.Second))
 	case errors.Is(err, view.ErrClosed):
 		return errStopping()
 	default:
@@ -212,8 +215,8 @@ func checkID(field, id string) error {
 }
 
 // usable is the tenant's model, or why there is none.
-func (s *Server) usable(ctx context.Context, tenantName string) (*fitted, error) {
-	f, err := s.facts.model(ctx, tenantName)
+func (r *read) usable(ctx context.Context) (*fitted, error) {
+	f, err := r.model(ctx)
 	if err != nil {
 		return nil, failed(err)
 	}

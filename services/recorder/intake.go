@@ -14,7 +14,6 @@ import (
 
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
-	"github.com/parleyhq/parley/pkg/identity"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/tenant"
 	"github.com/parleyhq/parley/pkg/token"
@@ -191,8 +190,8 @@ func (s *Intake) check(in *interactionv1.Interaction, prefix string) []rpcerr.Vi
 	if !ok {
 		violations = append(violations, rpcerr.Violation{Field: field("payload"), Rule: "known", Message: "is not known to this version"})
 	}
-	if identity.IsReservedType(typ) {
-		violations = append(violations, rpcerr.Violation{Field: field("payload"), Rule: "reserved", Message: "who is who is decided by the recorder and by commands"})
+	if reason, reserved := event.ReservedType(typ); reserved {
+		violations = append(violations, rpcerr.Violation{Field: field("payload"), Rule: "reserved", Message: reason})
 	}
 	if reservedChannels[in.GetChannel()] {
 		violations = append(violations, rpcerr.Violation{Field: field("channel"), Rule: "reserved", Message: "is not for interactions"})

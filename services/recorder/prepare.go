@@ -78,14 +78,6 @@ const (
 	mediaUnknown    = "application/octet-stream"
 )
 
-// TenantUnknown is the tenant in whose quarantine messages go that name no
-// tenant. No customer of Parley's may be called that.
-const TenantUnknown = "quarantine"
-
-// reservedChannels are those whose streams are written by commands, or would
-// read like them. Interactions of them would speak with another's voice.
-var reservedChannels = map[string]bool{"identity": true, "quarantine": true, "ticket": true, "customer": true, "config": true}
-
 // checker does what needs no log: a pure function of the message.
 type checker struct {
 	validator *event.Validator
@@ -106,8 +98,11 @@ func (c *checker) items(dst []item, m *bus.Message) (items []item) {
 			items = append(items, c.unreadable(m, TenantUnknown, mediaUnknown, codePanic, "a defect of Parley: taking it apart panics"))
 		}
 	}()
-	if !event.ValidTenant(tenant) || tenant == TenantUnknown {
+	if !event.ValidTenant(tenant) {
 		return append(dst, c.unreadable(m, TenantUnknown, mediaUnknown, codeUndecodable, "the subject "+clip(m.Subject)+" names no tenant and channel"))
+	}
+	if reason, reserved := event.ReservedTenant(tenant); reserved {
+		return append(dst, c.unreadable(m, TenantUnknown, mediaUnknown, codeReserved, "the tenant's name "+reason))
 	}
 	if first(m.Header[bus.HeaderType]) == bus.TypeIngressBatch {
 		return c.batch(dst, m, tenant, m.Data)
@@ -287,8 +282,8 @@ func checkType(ev *eventv1.Event) *rejection {
 	if ev.GetSchemaVersion() > version {
 		return &rejection{codeNewerSchema, fmt.Sprintf("schema version %d of %s is newer than this recorder knows, %d", ev.GetSchemaVersion(), typ, version)}
 	}
-	if identity.IsReservedType(typ) {
-		return &rejection{codeReserved, "type: only the recorder and commands decide who is who"}
+	if reason, reserved := event.ReservedType(typ); reserved {
+		return &rejection{codeReserved, "type: " + reason}
 	}
 	if reservedChannels[ev.GetChannel()] {
 		return &rejection{codeReserved, "channel: " + ev.GetChannel() + " is not for interactions"}

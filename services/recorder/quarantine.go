@@ -23,6 +23,17 @@ const (
 	maxSourceBytes      = 256
 )
 
+// TenantUnknown is the tenant in whose quarantine messages go that name no
+// tenant, or one that Parley keeps for itself.
+const TenantUnknown = event.QuarantineTenant
+
+// reservedChannels are those whose streams are written by commands and by
+// operators, or would read like them. Interactions of them would speak with
+// another's voice.
+var reservedChannels = map[string]bool{
+	"identity": true, "quarantine": true, "ticket": true, "customer": true, "config": true, "operations": true,
+}
+
 // placeQuarantine plans the record of something that failed a check, unless
 // the very same is in quarantine already.
 func (r *Recorder) placeQuarantine(x *index, p *plan, it *item) error {

@@ -42,7 +42,20 @@ func NewViews(t testing.TB) view.Store {
 // the test ends.
 func Start[D proto.Message](t testing.TB, def projection.Customers[D], log eventstore.Store, views view.Store, opts projection.Options) (e *projection.Engine[D], stop func()) {
 	t.Helper()
-	e, err := projection.New(t.Context(), def, projection.Deps{Log: log, Codec: event.NewCodec(), Views: views, Options: opts})
+	return StartWith(t, def, projection.Deps{Log: log, Views: views, Options: opts})
+}
+
+// StartWith is Start with more dependencies, and previous versions. A codec and
+// an auditor are added where there is none.
+func StartWith[D proto.Message](t testing.TB, def projection.Customers[D], deps projection.Deps, previous ...projection.Customers[D]) (e *projection.Engine[D], stop func()) {
+	t.Helper()
+	if deps.Codec == nil {
+		deps.Codec = event.NewCodec()
+	}
+	if deps.Audit == nil {
+		deps.Audit = NewAudit(deps.Log)
+	}
+	e, err := projection.New(t.Context(), def, deps, previous...)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)

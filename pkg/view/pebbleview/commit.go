@@ -41,7 +41,7 @@ func (g *generation) Fence(ctx context.Context) (uint64, error) {
 	if err := g.enter(ctx); err != nil {
 		return 0, fmt.Errorf("fence %s: %w", g.shared.ns, err)
 	}
-	defer g.store.guard.leave()
+	defer g.store.guard.Leave()
 	sh := g.shared
 	sh.commit.Lock()
 	defer sh.commit.Unlock()
@@ -63,7 +63,7 @@ func (g *generation) Commit(ctx context.Context, b *view.Batch) error {
 	if err := g.enter(ctx); err != nil {
 		return fmt.Errorf("commit to %s: %w", g.shared.ns, err)
 	}
-	defer g.store.guard.leave()
+	defer g.store.guard.Leave()
 	g.shared.commit.Lock()
 	defer g.shared.commit.Unlock()
 	if err := g.commit(ctx, b); err != nil {
@@ -101,6 +101,7 @@ func (g *generation) commit(ctx context.Context, b *view.Batch) error {
 	for k, next := range w.s.numbers {
 		sh.numbers[k] = next
 	}
+	g.store.wake.Alarm(sh.ns.Projection)
 	// The commit is done: what fails here shows with the next one.
 	if err := g.store.flushOld(); err != nil {
 		g.store.stumbled(err)

@@ -13,7 +13,8 @@
 //	0x01                                  the next generation number
 //	0x02 <namespace>                      a generation: its number, newest fencing token, schema
 //	0x03 <number>                         its checkpoint
-//	0x04 <number> <collection> <area> …   its rows, where area is
+//	0x05 <projection>                     a control record: its revision, its data
+//	0x04 <number> <collection> <area> …   the generation's rows, where area is
 //	  0      <tenant> <id>                  a document: meta, index entries, bytes
 //	         <tenant> <tuple> <id>          the same of a clustered collection
 //	  1+i    <tenant> <tuple> <id>          an entry of the i-th index, if it is ordered
@@ -39,7 +40,7 @@
 //
 // There is no write-ahead log: a commit is in memory until a table is written,
 // which happens when enough has gathered, every half minute while there are commits, when a writer
-// takes a fencing token, and when the store is closed. Tables are written in
+// takes a fencing token, when a control record is saved, and when the store is closed. Tables are written in
 // the order of the commits and appear at once, so a crash takes back the latest
 // commits, each whole, and the projection folds them again from the log.
 //

@@ -96,19 +96,19 @@ func (s *snapshot) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	defer s.store.guard.leave()
+	defer s.store.guard.Leave()
 	if err := s.from.Close(); err != nil {
 		return fmt.Errorf("close snapshot of %s: %w", s.shared.ns, err)
 	}
 	return nil
 }
 
-// enter begins a call; store.guard.leave ends it.
+// enter begins a call; store.guard.Leave ends it.
 func (r *reader) enter(ctx context.Context) error {
 	if r.gone.Load() {
 		return view.ErrClosed
 	}
-	return r.store.guard.enter(ctx)
+	return r.store.guard.Enter(ctx)
 }
 
 func (r *reader) source() pebble.Reader {
@@ -152,7 +152,7 @@ func (r *reader) Checkpoint(ctx context.Context) (view.Checkpoint, error) {
 	if err := r.enter(ctx); err != nil {
 		return view.Checkpoint{}, fmt.Errorf("checkpoint of %s: %w", r.shared.ns, err)
 	}
-	defer r.store.guard.leave()
+	defer r.store.guard.Leave()
 	value, closer, err := r.source().Get(checkpointKey(r.shared.number))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return view.Checkpoint{}, nil
@@ -185,7 +185,7 @@ func (r *reader) Get(ctx context.Context, collection string, key view.Key) ([]by
 	if err != nil {
 		return nil, fmt.Errorf("get %s of %s: %w", key.ID, collection, err)
 	}
-	defer r.store.guard.leave()
+	defer r.store.guard.Leave()
 	var buf [128]byte
 	data, err := getData(r.source(), appendDocumentKey(buf[:0], r.shared.number, c.id, key))
 	if err != nil {
@@ -220,7 +220,7 @@ func (r *reader) GetMany(ctx context.Context, collection string, keys []view.Key
 	if err != nil {
 		return nil, fmt.Errorf("get %d of %s: %w", len(keys), collection, err)
 	}
-	defer r.store.guard.leave()
+	defer r.store.guard.Leave()
 	source, release := r.pinned()
 	all := make([][]byte, len(keys))
 	var buf []byte
@@ -242,7 +242,7 @@ func (r *reader) Load(ctx context.Context, collection string, key view.Key) (vie
 	if err != nil {
 		return view.Row{}, fmt.Errorf("load %s of %s: %w", key.ID, collection, err)
 	}
-	defer r.store.guard.leave()
+	defer r.store.guard.Leave()
 	var buf [128]byte
 	row, err := getRow(r.source(), appendDocumentKey(buf[:0], r.shared.number, c.id, key))
 	if err != nil {

@@ -109,6 +109,19 @@ func FuzzRow(f *testing.F) {
 	})
 }
 
+func FuzzControl(f *testing.F) {
+	f.Add([]byte("1234567"))
+	f.Add(appendControl(nil, view.Control{Revision: 3, Data: []byte("data")}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := parseControl(b)
+		if err != nil {
+			require.ErrorIs(t, err, view.ErrCorrupt)
+			return
+		}
+		require.Equal(t, b, appendControl(nil, c))
+	})
+}
+
 func FuzzText(f *testing.F) {
 	f.Add([]byte{1, 'a', 'b'})
 	f.Add([]byte{0xff})

@@ -17,6 +17,7 @@ const (
 	kindGeneration = 0x02
 	kindCheckpoint = 0x03
 	kindRows       = 0x04
+	kindControl    = 0x05
 )
 
 // areaDocuments holds a collection's documents; 1+i is that of its i-th index.

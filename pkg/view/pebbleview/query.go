@@ -20,7 +20,7 @@ func (r *reader) Query(ctx context.Context, collection string, q view.Query) (vi
 	if err := r.enter(ctx); err != nil {
 		return view.Page{}, fmt.Errorf("query %s by %s: %w", collection, q.Index, err)
 	}
-	defer r.store.guard.leave()
+	defer r.store.guard.Leave()
 	page, err := r.query(ctx, collection, &q)
 	if err != nil {
 		return view.Page{}, fmt.Errorf("query %s by %s: %w", collection, q.Index, err)
@@ -255,7 +255,7 @@ func (r *reader) scan(ctx context.Context, name, tenant string, yield func(view.
 	if err := r.enter(ctx); err != nil {
 		return err
 	}
-	defer r.store.guard.leave()
+	defer r.store.guard.Leave()
 	base := appendArea(nil, r.shared.number, c.id, areaDocuments)
 	lower := base
 	if tenant != "" {

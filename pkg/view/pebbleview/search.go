@@ -27,7 +27,7 @@ func (r *reader) Search(ctx context.Context, collection string, s view.Search) (
 	if err := r.enter(ctx); err != nil {
 		return view.Page{}, fmt.Errorf("search %s by %s: %w", collection, s.Index, err)
 	}
-	defer r.store.guard.leave()
+	defer r.store.guard.Leave()
 	page, err := r.search(collection, &s)
 	if err != nil {
 		return view.Page{}, fmt.Errorf("search %s by %s: %w", collection, s.Index, err)

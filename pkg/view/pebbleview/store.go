@@ -18,6 +18,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/parleyhq/parley/pkg/view"
+	"github.com/parleyhq/parley/pkg/view/internal/guard"
+	"github.com/parleyhq/parley/pkg/view/internal/wake"
 )
 
 // Options set up a store. The zero value is right for a process of its own.
@@ -48,12 +50,16 @@ type Store struct {
 	lock   io.Closer
 	db     *pebble.DB
 	cache  *pebble.Cache
-	guard  guard
+	guard  *guard.Guard
 	health health
 	// backlog is what was committed and is not in tables.
 	backlog *backlog
+	wake    wake.Hub
 	// flushedAt is when the memory table was last written out, by flushEvery.
 	flushedAt atomic.Int64
+
+	// controlMu is held from reading a control record to replacing it.
+	controlMu sync.Mutex
 
 	mu          sync.Mutex
 	generations map[view.Namespace]*shared
@@ -90,9 +96,8 @@ type numberKey struct {
 func Open(dir string, opts Options) (*Store, error) {
 	s := &Store{
 		dir: dir, log: opts.Logger, now: opts.Now,
-		free: cmp.Or(opts.MinFreeBytes, 64<<20), generations: map[view.Namespace]*shared{},
+		free: cmp.Or(opts.MinFreeBytes, 64<<20), generations: map[view.Namespace]*shared{}, guard: guard.New(),
 	}
-	s.guard.idle = make(chan struct{})
 	if opts.FS == nil {
 		opts.FS = vfs.Default
 	}
@@ -228,10 +233,10 @@ func (s *Store) openGeneration(ctx context.Context, ns view.Namespace, collectio
 	if err := errors.Join(ns.Validate(), view.ValidateCollections(collections)); err != nil {
 		return nil, err
 	}
-	if err := s.guard.enter(ctx); err != nil {
+	if err := s.guard.Enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.guard.leave()
+	defer s.guard.Leave()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	schema := view.Schema(collections)
@@ -368,10 +373,10 @@ func (s *Store) checkSpace() error {
 
 // Namespaces is view.Store's.
 func (s *Store) Namespaces(ctx context.Context) ([]view.Namespace, error) {
-	if err := s.guard.enter(ctx); err != nil {
+	if err := s.guard.Enter(ctx); err != nil {
 		return nil, fmt.Errorf("list generations: %w", err)
 	}
-	defer s.guard.leave()
+	defer s.guard.Leave()
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindGeneration}, UpperBound: []byte{kindGeneration + 1}})
 	if err != nil {
 		return nil, fmt.Errorf("list generations: %w", err)
@@ -392,10 +397,13 @@ func (s *Store) Namespaces(ctx context.Context) ([]view.Namespace, error) {
 
 // Drop is view.Store's.
 func (s *Store) Drop(ctx context.Context, ns view.Namespace) error {
-	if err := s.guard.enter(ctx); err != nil {
+	if err := ns.Validate(); err != nil {
+		return fmt.Errorf("drop generation: %w", err)
+	}
+	if err := s.guard.Enter(ctx); err != nil {
 		return fmt.Errorf("drop generation %s: %w", ns, err)
 	}
-	defer s.guard.leave()
+	defer s.guard.Leave()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.drop(ctx, ns); err != nil {
@@ -438,10 +446,10 @@ const closeWait = 2 * time.Second
 // Close is view.Store's. It waits for reads that are under way, open snapshots
 // among them, and makes all commits survive a crash.
 func (s *Store) Close() error {
-	if !s.guard.close() {
+	if !s.guard.Close() {
 		return nil
 	}
-	<-s.guard.idle
+	<-s.guard.Idle()
 	err := s.Failed()
 	if err == nil {
 		err = s.flush(context.Background())

@@ -127,7 +127,8 @@ func TestFormat(t *testing.T) {
 }
 
 // TestCrash cuts the power after random commits: some first ones of them are there,
-// each whole, with their checkpoint.
+// each whole, with their checkpoint. A control record that was saved is there, and
+// so are all commits before it.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -139,11 +140,19 @@ func TestCrash(t *testing.T) {
 		require.NoError(t, err)
 		w := newWriter(t, s)
 		n := random.IntN(60)
+		var control view.Control
+		atLeast := 0 // commits before the record was saved last
 		for i := range n {
 			// Each commit changes the one document and adds another.
 			w.put("one", fmt.Sprintf("round %04d", i))
 			w.put(fmt.Sprintf("d%04d", i), fmt.Sprintf("%s word%04d", strings.Repeat("filler ", random.IntN(200)), i))
 			require.NoError(t, w.commit())
+			if random.IntN(20) == 0 {
+				control.Data = fmt.Append(nil, i)
+				control.Revision, err = s.SaveControl(t.Context(), "test", control)
+				require.NoError(t, err)
+				atLeast = i + 1
+			}
 		}
 		crashed := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: rand.New(rand.NewPCG(seed, uint64(n)))})
 		require.NoError(t, w.gen.Close())
@@ -155,6 +164,11 @@ func TestCrash(t *testing.T) {
 		require.Greater(t, after.at.Token, w.at.Token, "a token is never given out again")
 		kept := int(after.at.Position)
 		require.LessOrEqual(t, kept, n)
+		require.GreaterOrEqual(t, kept, atLeast)
+		saved, err := s.Control(t.Context(), "test")
+		require.NoError(t, err)
+		require.Equal(t, control.Revision, saved.Revision)
+		require.Equal(t, string(control.Data), string(saved.Data))
 		require.Len(t, after.search("word"), kept)
 		if kept > 0 {
 			require.Equal(t, []string{"one"}, after.search(fmt.Sprintf("round %04d", kept-1)))
@@ -196,6 +210,8 @@ func TestBrokenDisk(t *testing.T) {
 		require.NoError(t, s.Failed())
 		require.Equal(t, []string{"before"}, w.search("before"))
 		_, err = w.gen.Fence(t.Context())
+		require.ErrorIs(t, err, want)
+		_, err = s.SaveControl(t.Context(), "test", view.Control{})
 		require.ErrorIs(t, err, want)
 		broken.Store(false)
 		require.Eventually(t, func() bool { _, err := w.gen.Fence(t.Context()); return err == nil }, time.Minute, time.Millisecond)

@@ -235,8 +235,13 @@ func testNamespaces(t *testing.T, b Backend) {
 	all, err := f.store.Namespaces(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []view.Namespace{theNamespace, next}, all)
+	other, err := f.store.Open(t.Context(), next, collections()...)
+	require.NoError(t, err)
 	require.ErrorIs(t, f.store.Drop(t.Context(), next), view.ErrInUse)
+	require.NoError(t, other.Close())
+	require.ErrorIs(t, f.store.Drop(t.Context(), next), view.ErrInUse, "a handle is still open")
 	require.NoError(t, gen.Close())
+	require.ErrorIs(t, f.store.Drop(t.Context(), view.Namespace{Projection: "Not a name"}), view.ErrInvalid)
 	require.NoError(t, f.store.Drop(t.Context(), next))
 	require.ErrorIs(t, f.store.Drop(t.Context(), next), view.ErrNotFound)
 	all, err = f.store.Namespaces(t.Context())
@@ -409,6 +414,11 @@ func testClosed(t *testing.T, b Backend) {
 		"open":       func(ctx context.Context) error { _, err := store.Open(ctx, theNamespace, collections()...); return err },
 		"namespaces": func(ctx context.Context) error { _, err := store.Namespaces(ctx); return err },
 		"drop":       func(ctx context.Context) error { return store.Drop(ctx, theNamespace) },
+		"control":    func(ctx context.Context) error { _, err := store.Control(ctx, "suite"); return err },
+		"save control": func(ctx context.Context) error {
+			_, err := store.SaveControl(ctx, "suite", view.Control{})
+			return err
+		},
 	} {
 		require.ErrorIs(t, call(t.Context()), view.ErrClosed, name)
 	}

@@ -49,7 +49,17 @@ func Run(t *testing.T, factory func(t *testing.T) Backend) {
 		{"invalid requests", testInvalid},
 		{"closed", testClosed},
 		{"reads beside commits", testConcurrent},
+		{"control", testControl},
+		{"control under concurrency", testControlConcurrent},
+		{"wake", testWake},
+		{"exact documents", testExact},
+		{"kept or refused", testKeptOrRefused},
+		{"large entries", testLargeEntries},
+		{"order of all types", testOrder},
+		{"several processes", testShared},
+		{"dropped elsewhere", testDroppedElsewhere},
 		{"random operations", testRandom},
+		{"random operations, many at once", testRandomLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -94,7 +94,8 @@ immutable event, and answers who a customer is and what happened with him.
   parley demo                               a server with a day of traffic, to look around
   parley serve                              a server of your own, everything in one process
   parley customer get --email ada@example.com
-  parley events tail`,
+  parley events tail
+  parley projections ls`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArgs,
@@ -105,7 +106,7 @@ immutable event, and answers who a customer is and what happened with him.
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.customerCommand(), a.identityCommand(), a.mailCommand(), a.eventsCommand(), a.sendCommand(),
-		a.importCommand(), a.keyCommand(), a.configCommand(), a.versionCommand())
+		a.importCommand(), a.projectionsCommand(), a.keyCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 

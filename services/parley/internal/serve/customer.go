@@ -15,12 +15,12 @@ func (p *process) startCustomer(ctx context.Context, views view.Store) error {
 	if err != nil {
 		return err
 	}
-	engine, err := projection.New(ctx, customer.Definition(), projection.Deps{
-		Log: p.running.log, Codec: p.codec, Views: views, Logger: p.log, Metrics: p.registry,
-	})
+	definition := customer.Definition()
+	engine, err := projection.New(ctx, definition, p.projectionDeps(customer.Name, views, projection.Options{}))
 	if err != nil {
 		return p.dir.explain("read model customer", err)
 	}
+	p.operated(engine, messages(definition.Collections()))
 	p.stack.Push("customer projection", func(context.Context) error { return engine.Close() })
 	matching, err := p.startMatch(ctx, views)
 	if err != nil {

@@ -12,14 +12,15 @@ import (
 // startMatch starts what answers the CustomerService's calls about who may be
 // the same person.
 func (p *process) startMatch(ctx context.Context, views view.Store) (*match.Server, error) {
-	engine, err := projection.New(ctx, match.Definition(), projection.Deps{
-		Log: p.running.log, Codec: p.codec, Views: views, Logger: p.log, Metrics: p.registry,
-		// It is asked now and then, and must not take from what is asked all the time.
-		Options: projection.Options{Decoders: 1, Partitions: 1, LiveDelay: 5 * time.Second, ReplayCacheBytes: 16 << 20, LiveCacheBytes: 4 << 20},
-	})
+	definition := match.Definition()
+	// It is asked now and then, and must not take from what is asked all the time.
+	engine, err := projection.New(ctx, definition, p.projectionDeps(match.Name, views, projection.Options{
+		Decoders: 1, Partitions: 1, LiveDelay: 5 * time.Second, ReplayCacheBytes: 16 << 20, LiveCacheBytes: 4 << 20,
+	}))
 	if err != nil {
 		return nil, p.dir.explain("read model match", err)
 	}
+	p.operated(engine, messages(definition.Collections()))
 	p.stack.Push("match projection", func(context.Context) error { return engine.Close() })
 	p.project(ctx, match.Name, engine)
 	service, err := match.NewServer(match.Deps{

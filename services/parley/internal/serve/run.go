@@ -24,6 +24,7 @@ import (
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/server"
 	"github.com/parleyhq/parley/services/email"
+	"github.com/parleyhq/parley/services/ops"
 	"github.com/parleyhq/parley/services/recorder"
 )
 
@@ -87,6 +88,8 @@ type process struct {
 	recorder *recorder.Recorder
 	mail     *email.Intake
 	vault    *blob.Vault // where email runs
+	// projections that operators can do something with.
+	projections []ops.Projection
 }
 
 // Run starts the services, serves until ctx ends, and stops them.
@@ -155,7 +158,9 @@ func (p *process) start(ctx context.Context) error {
 }
 
 // needsStorage says that a service keeps something in the data directory.
-func (p *process) needsStorage() bool { return p.has(Recorder) || p.has(Customer) || p.has(Feed) }
+func (p *process) needsStorage() bool {
+	return p.has(Recorder) || p.has(Customer) || p.has(Feed) || p.has(Ops)
+}
 
 func (p *process) needsGRPC() bool { return p.needsStorage() || p.has(Email) }
 

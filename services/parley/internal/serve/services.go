@@ -13,13 +13,11 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	"github.com/parleyhq/parley/pkg/identity"
-	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rawproto"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/server"
 	"github.com/parleyhq/parley/pkg/tenant"
 	"github.com/parleyhq/parley/pkg/view"
-	"github.com/parleyhq/parley/pkg/view/pebbleview"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	emailv1 "github.com/parleyhq/parley/proto/gen/parley/email/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
@@ -129,7 +127,7 @@ func (p *process) startServices(ctx context.Context) error {
 		if resolver, err = p.resolver(); err != nil {
 			return err
 		}
-		if views, err = p.openViews(); err != nil {
+		if views, err = p.openViews(ctx); err != nil {
 			return err
 		}
 	}
@@ -141,6 +139,7 @@ func (p *process) startServices(ctx context.Context) error {
 		{Customer, func() error { return p.startCustomer(ctx, views) }},
 		{Feed, func() error { return p.startFeed(ctx, views) }},
 		{Email, p.startEmail},
+		{Ops, p.startOps},
 	} {
 		if !p.has(s.name) {
 			continue
@@ -150,16 +149,6 @@ func (p *process) startServices(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (p *process) openViews() (view.Store, error) {
-	views, err := pebbleview.Open(p.dir.file("views"), pebbleview.Options{Logger: p.log, Now: p.opts.Now})
-	if err != nil {
-		return nil, p.dir.explain("read models", err)
-	}
-	p.stack.Push("views", func(context.Context) error { return views.Close() })
-	p.ready.Add("views", func(context.Context) error { return views.Failed() })
-	return views, nil
 }
 
 // check gives the violations of a request as the wire names them.
@@ -215,37 +204,6 @@ func (p *process) startFeed(ctx context.Context, views view.Store) error {
 	service.Register(p.grpc.Registrar(tenant.Read))
 	p.project(ctx, Feed, index)
 	return nil
-}
-
-// project runs a projection. One that halts at an event goes on answering with
-// what it has, which readiness reports without taking the process out of the
-// routing; any other failure ends the process.
-func (p *process) project(ctx context.Context, name string, one projection.Projection) {
-	p.running.projections = append(p.running.projections, one)
-	p.loops.run(ctx, &p.stack, name+" projection", func(ctx context.Context) error {
-		err := one.Run(ctx)
-		if halted, ok := errors.AsType[*projection.FoldError](err); ok {
-			p.log.Error("projection halted", "projection", one.Name(), "error", halted)
-			return nil
-		}
-		return err
-	})
-	p.ready.Add(name, func(context.Context) error {
-		switch status := one.Status(); status.State {
-		case projection.CatchingUp, projection.Live:
-			return nil
-		case projection.Halted:
-			// Its readers have what it holds, and everybody else goes on.
-			return &server.DegradedError{Err: fmt.Errorf("%s: %w", status.State, status.Err)}
-		case projection.Stopped, projection.Retrying:
-			if status.Err != nil {
-				return fmt.Errorf("%s: %w", status.State, status.Err)
-			}
-			return errors.New(status.State.String())
-		default:
-			return errors.New(status.State.String())
-		}
-	})
 }
 
 // publisher is the gateways' way in. Where the recorder runs in this process and

@@ -183,10 +183,11 @@ const (
 	Feed     = "feed"
 	WebEntry = "web"
 	Email    = "email"
+	Ops      = "ops"
 )
 
 // Services that there are.
-func Services() []string { return []string{Recorder, Customer, Feed, WebEntry, Email} }
+func Services() []string { return []string{Recorder, Customer, Feed, WebEntry, Email, Ops} }
 
 // isGateway says that a service keeps nothing and needs nothing but NATS.
 func isGateway(service string) bool { return service == WebEntry || service == Email }
@@ -269,7 +270,7 @@ func (s *Settings) checkEngines(services []string) error {
 		switch {
 		case here && isGateway(name):
 			gateways = append(gateways, name)
-		case !here && !isGateway(name):
+		case !here && !isGateway(name) && name != Ops:
 			missing = append(missing, name)
 		}
 	}
@@ -285,7 +286,7 @@ func (s *Settings) checkEngines(services []string) error {
 		return nil
 	}
 	return fmt.Errorf("%s without %s: the embedded event store, NATS and views belong to one process, so all services have to run in it: "+
-		"leave the names out, or run `parley serve recorder customer feed` and the gateways, for example `parley serve web`, over one external --nats; "+
+		"leave the names out, or run `parley serve recorder customer feed ops` and the gateways, for example `parley serve web`, over one external --nats; "+
 		"other services in processes of their own need --event-store esdb://…, --nats and --views postgres://…, and the first and the last are %w",
 		strings.Join(services, ", "), strings.Join(missing, ", "), ErrUnsupported)
 }

@@ -161,7 +161,7 @@ func TestCheckNamesTheFlag(t *testing.T) {
 		"share":        {change: func(s *serve.Settings) { s.Process.TraceShare = 2 }, want: "--trace-share 2"},
 		"data dir":     {change: func(s *serve.Settings) { s.Storage.DataDir = "" }, want: "--data-dir"},
 		"timeout":      {change: func(s *serve.Settings) { s.Process.StopTimeout = 0 }, want: "--stop-timeout"},
-		"no service":   {services: []string{"mail"}, want: `no service "mail"; there are recorder, customer, feed, web, email`},
+		"no service":   {services: []string{"mail"}, want: `no service "mail"; there are recorder, customer, feed, web, email, ops`},
 		"apart":        {services: []string{"customer"}, want: "the embedded event store, NATS and views belong to one process"},
 		"web apart":    {services: []string{"web"}, want: "--nats"},
 		"mail apart":   {change: func(s *serve.Settings) { s.NATS.URL = "nats://other:4222" }, services: []string{"web", "email"}, want: "--blobs"},

@@ -60,7 +60,11 @@ type Customer struct {
 	// What he allowed, by purpose and channel.
 	Consents []*ConsentState `protobuf:"bytes,14,rep,name=consents,proto3" json:"consents,omitempty"`
 	// The organisations that he belongs to.
-	Affiliations  []*CustomerAffiliation `protobuf:"bytes,15,rep,name=affiliations,proto3" json:"affiliations,omitempty"`
+	Affiliations []*CustomerAffiliation `protobuf:"bytes,15,rep,name=affiliations,proto3" json:"affiliations,omitempty"`
+	// What the fold has to remember beyond what people see. Stored, never served.
+	Working *CustomerWorking `protobuf:"bytes,100,opt,name=working,proto3" json:"working,omitempty"`
+	// Why the document could not be combined or finished; whatever reads it then fails. Stored, never served.
+	Spoiled       string `protobuf:"bytes,101,opt,name=spoiled,proto3" json:"spoiled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,6 +204,84 @@ func (x *Customer) GetAffiliations() []*CustomerAffiliation {
 	return nil
 }
 
+func (x *Customer) GetWorking() *CustomerWorking {
+	if x != nil {
+		return x.Working
+	}
+	return nil
+}
+
+func (x *Customer) GetSpoiled() string {
+	if x != nil {
+		return x.Spoiled
+	}
+	return ""
+}
+
+// CustomerWorking is the part of a customer's document that only its fold reads.
+type CustomerWorking struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Traits that were taken away, with the value `null`.
+	Traits []*CustomerTrait `protobuf:"bytes,5,rep,name=traits,proto3" json:"traits,omitempty"`
+	// Orders by their ids.
+	Orders *OrderSummary `protobuf:"bytes,11,opt,name=orders,proto3" json:"orders,omitempty"`
+	// Affiliations with all that was said of them.
+	Affiliations  []*CustomerAffiliation `protobuf:"bytes,15,rep,name=affiliations,proto3" json:"affiliations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CustomerWorking) Reset() {
+	*x = CustomerWorking{}
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CustomerWorking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CustomerWorking) ProtoMessage() {}
+
+func (x *CustomerWorking) ProtoReflect() protoreflect.Message {
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CustomerWorking.ProtoReflect.Descriptor instead.
+func (*CustomerWorking) Descriptor() ([]byte, []int) {
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CustomerWorking) GetTraits() []*CustomerTrait {
+	if x != nil {
+		return x.Traits
+	}
+	return nil
+}
+
+func (x *CustomerWorking) GetOrders() *OrderSummary {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+func (x *CustomerWorking) GetAffiliations() []*CustomerAffiliation {
+	if x != nil {
+		return x.Affiliations
+	}
+	return nil
+}
+
 // CustomerIdentifier is an identifier with its history.
 type CustomerIdentifier struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -225,7 +307,7 @@ type CustomerIdentifier struct {
 
 func (x *CustomerIdentifier) Reset() {
 	*x = CustomerIdentifier{}
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[1]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -237,7 +319,7 @@ func (x *CustomerIdentifier) String() string {
 func (*CustomerIdentifier) ProtoMessage() {}
 
 func (x *CustomerIdentifier) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[1]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -250,7 +332,7 @@ func (x *CustomerIdentifier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomerIdentifier.ProtoReflect.Descriptor instead.
 func (*CustomerIdentifier) Descriptor() ([]byte, []int) {
-	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{1}
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CustomerIdentifier) GetKind() string {
@@ -330,7 +412,7 @@ type CustomerTrait struct {
 
 func (x *CustomerTrait) Reset() {
 	*x = CustomerTrait{}
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[2]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +424,7 @@ func (x *CustomerTrait) String() string {
 func (*CustomerTrait) ProtoMessage() {}
 
 func (x *CustomerTrait) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[2]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +437,7 @@ func (x *CustomerTrait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomerTrait.ProtoReflect.Descriptor instead.
 func (*CustomerTrait) Descriptor() ([]byte, []int) {
-	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{2}
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CustomerTrait) GetName() string {
@@ -421,7 +503,7 @@ type ChannelActivity struct {
 
 func (x *ChannelActivity) Reset() {
 	*x = ChannelActivity{}
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[3]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +515,7 @@ func (x *ChannelActivity) String() string {
 func (*ChannelActivity) ProtoMessage() {}
 
 func (x *ChannelActivity) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[3]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +528,7 @@ func (x *ChannelActivity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelActivity.ProtoReflect.Descriptor instead.
 func (*ChannelActivity) Descriptor() ([]byte, []int) {
-	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{3}
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ChannelActivity) GetChannel() string {
@@ -512,7 +594,7 @@ type OrderSummary struct {
 
 func (x *OrderSummary) Reset() {
 	*x = OrderSummary{}
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[4]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -524,7 +606,7 @@ func (x *OrderSummary) String() string {
 func (*OrderSummary) ProtoMessage() {}
 
 func (x *OrderSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[4]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -537,7 +619,7 @@ func (x *OrderSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderSummary.ProtoReflect.Descriptor instead.
 func (*OrderSummary) Descriptor() ([]byte, []int) {
-	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{4}
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *OrderSummary) GetCount() int64 {
@@ -599,7 +681,7 @@ type LastOrder struct {
 
 func (x *LastOrder) Reset() {
 	*x = LastOrder{}
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[5]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +693,7 @@ func (x *LastOrder) String() string {
 func (*LastOrder) ProtoMessage() {}
 
 func (x *LastOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[5]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +706,7 @@ func (x *LastOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LastOrder.ProtoReflect.Descriptor instead.
 func (*LastOrder) Descriptor() ([]byte, []int) {
-	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{5}
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LastOrder) GetOrderId() string {
@@ -697,7 +779,7 @@ type InteractionSummary struct {
 
 func (x *InteractionSummary) Reset() {
 	*x = InteractionSummary{}
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[6]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +791,7 @@ func (x *InteractionSummary) String() string {
 func (*InteractionSummary) ProtoMessage() {}
 
 func (x *InteractionSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[6]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +804,7 @@ func (x *InteractionSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InteractionSummary.ProtoReflect.Descriptor instead.
 func (*InteractionSummary) Descriptor() ([]byte, []int) {
-	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{6}
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *InteractionSummary) GetEventId() string {
@@ -862,7 +944,7 @@ type CustomerLink struct {
 
 func (x *CustomerLink) Reset() {
 	*x = CustomerLink{}
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[7]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +956,7 @@ func (x *CustomerLink) String() string {
 func (*CustomerLink) ProtoMessage() {}
 
 func (x *CustomerLink) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[7]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +969,7 @@ func (x *CustomerLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomerLink.ProtoReflect.Descriptor instead.
 func (*CustomerLink) Descriptor() ([]byte, []int) {
-	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{7}
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CustomerLink) GetEventId() string {
@@ -967,7 +1049,7 @@ type ConsentState struct {
 
 func (x *ConsentState) Reset() {
 	*x = ConsentState{}
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[8]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1061,7 @@ func (x *ConsentState) String() string {
 func (*ConsentState) ProtoMessage() {}
 
 func (x *ConsentState) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[8]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1074,7 @@ func (x *ConsentState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsentState.ProtoReflect.Descriptor instead.
 func (*ConsentState) Descriptor() ([]byte, []int) {
-	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{8}
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConsentState) GetPurpose() string {
@@ -1058,7 +1140,7 @@ type CustomerAffiliation struct {
 
 func (x *CustomerAffiliation) Reset() {
 	*x = CustomerAffiliation{}
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[9]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1152,7 @@ func (x *CustomerAffiliation) String() string {
 func (*CustomerAffiliation) ProtoMessage() {}
 
 func (x *CustomerAffiliation) ProtoReflect() protoreflect.Message {
-	mi := &file_parley_customer_v1_customer_proto_msgTypes[9]
+	mi := &file_parley_customer_v1_customer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1165,7 @@ func (x *CustomerAffiliation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomerAffiliation.ProtoReflect.Descriptor instead.
 func (*CustomerAffiliation) Descriptor() ([]byte, []int) {
-	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{9}
+	return file_parley_customer_v1_customer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CustomerAffiliation) GetOrganisationId() string {
@@ -1132,7 +1214,7 @@ var File_parley_customer_v1_customer_proto protoreflect.FileDescriptor
 
 const file_parley_customer_v1_customer_proto_rawDesc = "" +
 	"\n" +
-	"!parley/customer/v1/customer.proto\x12\x12parley.customer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1bparley/event/v1/event.proto\x1a parley/event/v1/identifier.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/options/v1/options.proto\x1a\x1aparley/type/v1/money.proto\"\xfd\x06\n" +
+	"!parley/customer/v1/customer.proto\x12\x12parley.customer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1bparley/event/v1/event.proto\x1a parley/event/v1/identifier.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/options/v1/options.proto\x1a\x1aparley/type/v1/money.proto\"\xdc\a\n" +
 	"\bCustomer\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\tR\n" +
 	"customerId\x12\x1f\n" +
@@ -1151,6 +1233,12 @@ const file_parley_customer_v1_customer_proto_rawDesc = "" +
 	"\x13recent_interactions\x18\f \x03(\v2&.parley.customer.v1.InteractionSummaryR\x12recentInteractions\x126\n" +
 	"\x05links\x18\r \x03(\v2 .parley.customer.v1.CustomerLinkR\x05links\x12<\n" +
 	"\bconsents\x18\x0e \x03(\v2 .parley.customer.v1.ConsentStateR\bconsents\x12K\n" +
+	"\faffiliations\x18\x0f \x03(\v2'.parley.customer.v1.CustomerAffiliationR\faffiliations\x12C\n" +
+	"\aworking\x18d \x01(\v2#.parley.customer.v1.CustomerWorkingB\x04\xe8\xe0\x18\x01R\aworking\x12\x18\n" +
+	"\aspoiled\x18e \x01(\tR\aspoiled\"\xd9\x01\n" +
+	"\x0fCustomerWorking\x12?\n" +
+	"\x06traits\x18\x05 \x03(\v2!.parley.customer.v1.CustomerTraitB\x04\xe8\xe0\x18\x01R\x06traits\x128\n" +
+	"\x06orders\x18\v \x01(\v2 .parley.customer.v1.OrderSummaryR\x06orders\x12K\n" +
 	"\faffiliations\x18\x0f \x03(\v2'.parley.customer.v1.CustomerAffiliationR\faffiliations\"\x8f\x03\n" +
 	"\x12CustomerIdentifier\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
@@ -1250,70 +1338,75 @@ func file_parley_customer_v1_customer_proto_rawDescGZIP() []byte {
 	return file_parley_customer_v1_customer_proto_rawDescData
 }
 
-var file_parley_customer_v1_customer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_parley_customer_v1_customer_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_parley_customer_v1_customer_proto_goTypes = []any{
 	(*Customer)(nil),              // 0: parley.customer.v1.Customer
-	(*CustomerIdentifier)(nil),    // 1: parley.customer.v1.CustomerIdentifier
-	(*CustomerTrait)(nil),         // 2: parley.customer.v1.CustomerTrait
-	(*ChannelActivity)(nil),       // 3: parley.customer.v1.ChannelActivity
-	(*OrderSummary)(nil),          // 4: parley.customer.v1.OrderSummary
-	(*LastOrder)(nil),             // 5: parley.customer.v1.LastOrder
-	(*InteractionSummary)(nil),    // 6: parley.customer.v1.InteractionSummary
-	(*CustomerLink)(nil),          // 7: parley.customer.v1.CustomerLink
-	(*ConsentState)(nil),          // 8: parley.customer.v1.ConsentState
-	(*CustomerAffiliation)(nil),   // 9: parley.customer.v1.CustomerAffiliation
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(v1.IdentifierStrength)(0),    // 11: parley.event.v1.IdentifierStrength
-	(v1.IdentifierAssurance)(0),   // 12: parley.event.v1.IdentifierAssurance
-	(v1.TraitProvenance)(0),       // 13: parley.event.v1.TraitProvenance
-	(*v11.Money)(nil),             // 14: parley.type.v1.Money
-	(v1.Direction)(0),             // 15: parley.event.v1.Direction
-	(v1.TimeQuality)(0),           // 16: parley.event.v1.TimeQuality
-	(v1.AuthenticationVerdict)(0), // 17: parley.event.v1.AuthenticationVerdict
-	(v1.LinkRule)(0),              // 18: parley.event.v1.LinkRule
-	(v1.LinkRefusal)(0),           // 19: parley.event.v1.LinkRefusal
+	(*CustomerWorking)(nil),       // 1: parley.customer.v1.CustomerWorking
+	(*CustomerIdentifier)(nil),    // 2: parley.customer.v1.CustomerIdentifier
+	(*CustomerTrait)(nil),         // 3: parley.customer.v1.CustomerTrait
+	(*ChannelActivity)(nil),       // 4: parley.customer.v1.ChannelActivity
+	(*OrderSummary)(nil),          // 5: parley.customer.v1.OrderSummary
+	(*LastOrder)(nil),             // 6: parley.customer.v1.LastOrder
+	(*InteractionSummary)(nil),    // 7: parley.customer.v1.InteractionSummary
+	(*CustomerLink)(nil),          // 8: parley.customer.v1.CustomerLink
+	(*ConsentState)(nil),          // 9: parley.customer.v1.ConsentState
+	(*CustomerAffiliation)(nil),   // 10: parley.customer.v1.CustomerAffiliation
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(v1.IdentifierStrength)(0),    // 12: parley.event.v1.IdentifierStrength
+	(v1.IdentifierAssurance)(0),   // 13: parley.event.v1.IdentifierAssurance
+	(v1.TraitProvenance)(0),       // 14: parley.event.v1.TraitProvenance
+	(*v11.Money)(nil),             // 15: parley.type.v1.Money
+	(v1.Direction)(0),             // 16: parley.event.v1.Direction
+	(v1.TimeQuality)(0),           // 17: parley.event.v1.TimeQuality
+	(v1.AuthenticationVerdict)(0), // 18: parley.event.v1.AuthenticationVerdict
+	(v1.LinkRule)(0),              // 19: parley.event.v1.LinkRule
+	(v1.LinkRefusal)(0),           // 20: parley.event.v1.LinkRefusal
 }
 var file_parley_customer_v1_customer_proto_depIdxs = []int32{
-	1,  // 0: parley.customer.v1.Customer.identifiers:type_name -> parley.customer.v1.CustomerIdentifier
-	2,  // 1: parley.customer.v1.Customer.traits:type_name -> parley.customer.v1.CustomerTrait
-	10, // 2: parley.customer.v1.Customer.first_seen_time:type_name -> google.protobuf.Timestamp
-	10, // 3: parley.customer.v1.Customer.last_seen_time:type_name -> google.protobuf.Timestamp
-	3,  // 4: parley.customer.v1.Customer.channels:type_name -> parley.customer.v1.ChannelActivity
-	4,  // 5: parley.customer.v1.Customer.orders:type_name -> parley.customer.v1.OrderSummary
-	6,  // 6: parley.customer.v1.Customer.recent_interactions:type_name -> parley.customer.v1.InteractionSummary
-	7,  // 7: parley.customer.v1.Customer.links:type_name -> parley.customer.v1.CustomerLink
-	8,  // 8: parley.customer.v1.Customer.consents:type_name -> parley.customer.v1.ConsentState
-	9,  // 9: parley.customer.v1.Customer.affiliations:type_name -> parley.customer.v1.CustomerAffiliation
-	11, // 10: parley.customer.v1.CustomerIdentifier.strength:type_name -> parley.event.v1.IdentifierStrength
-	10, // 11: parley.customer.v1.CustomerIdentifier.first_seen_time:type_name -> google.protobuf.Timestamp
-	10, // 12: parley.customer.v1.CustomerIdentifier.last_seen_time:type_name -> google.protobuf.Timestamp
-	12, // 13: parley.customer.v1.CustomerIdentifier.assurance:type_name -> parley.event.v1.IdentifierAssurance
-	13, // 14: parley.customer.v1.CustomerTrait.provenance:type_name -> parley.event.v1.TraitProvenance
-	10, // 15: parley.customer.v1.CustomerTrait.occurred_time:type_name -> google.protobuf.Timestamp
-	10, // 16: parley.customer.v1.ChannelActivity.last_inbound_time:type_name -> google.protobuf.Timestamp
-	10, // 17: parley.customer.v1.ChannelActivity.last_outbound_time:type_name -> google.protobuf.Timestamp
-	14, // 18: parley.customer.v1.OrderSummary.totals:type_name -> parley.type.v1.Money
-	14, // 19: parley.customer.v1.OrderSummary.refunds:type_name -> parley.type.v1.Money
-	5,  // 20: parley.customer.v1.OrderSummary.last_order:type_name -> parley.customer.v1.LastOrder
-	10, // 21: parley.customer.v1.LastOrder.occurred_time:type_name -> google.protobuf.Timestamp
-	14, // 22: parley.customer.v1.LastOrder.total:type_name -> parley.type.v1.Money
-	10, // 23: parley.customer.v1.InteractionSummary.time:type_name -> google.protobuf.Timestamp
-	15, // 24: parley.customer.v1.InteractionSummary.direction:type_name -> parley.event.v1.Direction
-	16, // 25: parley.customer.v1.InteractionSummary.time_quality:type_name -> parley.event.v1.TimeQuality
-	10, // 26: parley.customer.v1.InteractionSummary.said_time:type_name -> google.protobuf.Timestamp
-	17, // 27: parley.customer.v1.InteractionSummary.authentication:type_name -> parley.event.v1.AuthenticationVerdict
-	18, // 28: parley.customer.v1.CustomerLink.rule:type_name -> parley.event.v1.LinkRule
-	19, // 29: parley.customer.v1.CustomerLink.refusal:type_name -> parley.event.v1.LinkRefusal
-	10, // 30: parley.customer.v1.CustomerLink.occurred_time:type_name -> google.protobuf.Timestamp
-	10, // 31: parley.customer.v1.ConsentState.occurred_time:type_name -> google.protobuf.Timestamp
-	10, // 32: parley.customer.v1.ConsentState.expires_time:type_name -> google.protobuf.Timestamp
-	10, // 33: parley.customer.v1.CustomerAffiliation.first_seen_time:type_name -> google.protobuf.Timestamp
-	10, // 34: parley.customer.v1.CustomerAffiliation.last_seen_time:type_name -> google.protobuf.Timestamp
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	2,  // 0: parley.customer.v1.Customer.identifiers:type_name -> parley.customer.v1.CustomerIdentifier
+	3,  // 1: parley.customer.v1.Customer.traits:type_name -> parley.customer.v1.CustomerTrait
+	11, // 2: parley.customer.v1.Customer.first_seen_time:type_name -> google.protobuf.Timestamp
+	11, // 3: parley.customer.v1.Customer.last_seen_time:type_name -> google.protobuf.Timestamp
+	4,  // 4: parley.customer.v1.Customer.channels:type_name -> parley.customer.v1.ChannelActivity
+	5,  // 5: parley.customer.v1.Customer.orders:type_name -> parley.customer.v1.OrderSummary
+	7,  // 6: parley.customer.v1.Customer.recent_interactions:type_name -> parley.customer.v1.InteractionSummary
+	8,  // 7: parley.customer.v1.Customer.links:type_name -> parley.customer.v1.CustomerLink
+	9,  // 8: parley.customer.v1.Customer.consents:type_name -> parley.customer.v1.ConsentState
+	10, // 9: parley.customer.v1.Customer.affiliations:type_name -> parley.customer.v1.CustomerAffiliation
+	1,  // 10: parley.customer.v1.Customer.working:type_name -> parley.customer.v1.CustomerWorking
+	3,  // 11: parley.customer.v1.CustomerWorking.traits:type_name -> parley.customer.v1.CustomerTrait
+	5,  // 12: parley.customer.v1.CustomerWorking.orders:type_name -> parley.customer.v1.OrderSummary
+	10, // 13: parley.customer.v1.CustomerWorking.affiliations:type_name -> parley.customer.v1.CustomerAffiliation
+	12, // 14: parley.customer.v1.CustomerIdentifier.strength:type_name -> parley.event.v1.IdentifierStrength
+	11, // 15: parley.customer.v1.CustomerIdentifier.first_seen_time:type_name -> google.protobuf.Timestamp
+	11, // 16: parley.customer.v1.CustomerIdentifier.last_seen_time:type_name -> google.protobuf.Timestamp
+	13, // 17: parley.customer.v1.CustomerIdentifier.assurance:type_name -> parley.event.v1.IdentifierAssurance
+	14, // 18: parley.customer.v1.CustomerTrait.provenance:type_name -> parley.event.v1.TraitProvenance
+	11, // 19: parley.customer.v1.CustomerTrait.occurred_time:type_name -> google.protobuf.Timestamp
+	11, // 20: parley.customer.v1.ChannelActivity.last_inbound_time:type_name -> google.protobuf.Timestamp
+	11, // 21: parley.customer.v1.ChannelActivity.last_outbound_time:type_name -> google.protobuf.Timestamp
+	15, // 22: parley.customer.v1.OrderSummary.totals:type_name -> parley.type.v1.Money
+	15, // 23: parley.customer.v1.OrderSummary.refunds:type_name -> parley.type.v1.Money
+	6,  // 24: parley.customer.v1.OrderSummary.last_order:type_name -> parley.customer.v1.LastOrder
+	11, // 25: parley.customer.v1.LastOrder.occurred_time:type_name -> google.protobuf.Timestamp
+	15, // 26: parley.customer.v1.LastOrder.total:type_name -> parley.type.v1.Money
+	11, // 27: parley.customer.v1.InteractionSummary.time:type_name -> google.protobuf.Timestamp
+	16, // 28: parley.customer.v1.InteractionSummary.direction:type_name -> parley.event.v1.Direction
+	17, // 29: parley.customer.v1.InteractionSummary.time_quality:type_name -> parley.event.v1.TimeQuality
+	11, // 30: parley.customer.v1.InteractionSummary.said_time:type_name -> google.protobuf.Timestamp
+	18, // 31: parley.customer.v1.InteractionSummary.authentication:type_name -> parley.event.v1.AuthenticationVerdict
+	19, // 32: parley.customer.v1.CustomerLink.rule:type_name -> parley.event.v1.LinkRule
+	20, // 33: parley.customer.v1.CustomerLink.refusal:type_name -> parley.event.v1.LinkRefusal
+	11, // 34: parley.customer.v1.CustomerLink.occurred_time:type_name -> google.protobuf.Timestamp
+	11, // 35: parley.customer.v1.ConsentState.occurred_time:type_name -> google.protobuf.Timestamp
+	11, // 36: parley.customer.v1.ConsentState.expires_time:type_name -> google.protobuf.Timestamp
+	11, // 37: parley.customer.v1.CustomerAffiliation.first_seen_time:type_name -> google.protobuf.Timestamp
+	11, // 38: parley.customer.v1.CustomerAffiliation.last_seen_time:type_name -> google.protobuf.Timestamp
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_parley_customer_v1_customer_proto_init() }
@@ -1327,7 +1420,7 @@ func file_parley_customer_v1_customer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_parley_customer_v1_customer_proto_rawDesc), len(file_parley_customer_v1_customer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

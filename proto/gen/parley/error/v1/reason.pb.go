@@ -82,6 +82,26 @@ const (
 	Reason_REASON_NO_MODEL Reason = 23
 	// No blob of this tenant has that reference, or it was erased. NOT_FOUND.
 	Reason_REASON_BLOB_NOT_FOUND Reason = 24
+	// No projection of that name. NOT_FOUND.
+	Reason_REASON_PROJECTION_NOT_FOUND Reason = 25
+	// The projection has no such generation. NOT_FOUND.
+	Reason_REASON_GENERATION_NOT_FOUND Reason = 26
+	// The generation has no dead letter at that position. NOT_FOUND.
+	Reason_REASON_DEAD_LETTER_NOT_FOUND Reason = 27
+	// A generation of the projection is being filled already. FAILED_PRECONDITION.
+	Reason_REASON_REBUILD_RUNNING Reason = 28
+	// The generation has not caught up with the one that serves. FAILED_PRECONDITION, with the lag in the metadata. Retry.
+	Reason_REASON_NOT_CAUGHT_UP Reason = 29
+	// The generation serves. FAILED_PRECONDITION.
+	Reason_REASON_ALREADY_SERVING Reason = 30
+	// No generation served before, or it was dropped. FAILED_PRECONDITION.
+	Reason_REASON_NOTHING_TO_ROLL_BACK Reason = 31
+	// This binary has no fold for the generation's version: it stays as it is. FAILED_PRECONDITION.
+	Reason_REASON_GENERATION_FROZEN Reason = 32
+	// Another generation of the projection has folded the event. FAILED_PRECONDITION.
+	Reason_REASON_ALREADY_FOLDED Reason = 33
+	// No process folds the projection at the moment. UNAVAILABLE. Retry.
+	Reason_REASON_NOT_ACTIVE Reason = 34
 )
 
 // Enum value maps for Reason.
@@ -112,6 +132,16 @@ var (
 		22: "REASON_CHANGED_SINCE",
 		23: "REASON_NO_MODEL",
 		24: "REASON_BLOB_NOT_FOUND",
+		25: "REASON_PROJECTION_NOT_FOUND",
+		26: "REASON_GENERATION_NOT_FOUND",
+		27: "REASON_DEAD_LETTER_NOT_FOUND",
+		28: "REASON_REBUILD_RUNNING",
+		29: "REASON_NOT_CAUGHT_UP",
+		30: "REASON_ALREADY_SERVING",
+		31: "REASON_NOTHING_TO_ROLL_BACK",
+		32: "REASON_GENERATION_FROZEN",
+		33: "REASON_ALREADY_FOLDED",
+		34: "REASON_NOT_ACTIVE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":               0,
@@ -139,6 +169,16 @@ var (
 		"REASON_CHANGED_SINCE":             22,
 		"REASON_NO_MODEL":                  23,
 		"REASON_BLOB_NOT_FOUND":            24,
+		"REASON_PROJECTION_NOT_FOUND":      25,
+		"REASON_GENERATION_NOT_FOUND":      26,
+		"REASON_DEAD_LETTER_NOT_FOUND":     27,
+		"REASON_REBUILD_RUNNING":           28,
+		"REASON_NOT_CAUGHT_UP":             29,
+		"REASON_ALREADY_SERVING":           30,
+		"REASON_NOTHING_TO_ROLL_BACK":      31,
+		"REASON_GENERATION_FROZEN":         32,
+		"REASON_ALREADY_FOLDED":            33,
+		"REASON_NOT_ACTIVE":                34,
 	}
 )
 
@@ -173,7 +213,7 @@ var File_parley_error_v1_reason_proto protoreflect.FileDescriptor
 
 const file_parley_error_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/error/v1/reason.proto\x12\x0fparley.error.v1*\x97\x05\n" +
+	"\x1cparley/error/v1/reason.proto\x12\x0fparley.error.v1*\xbe\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x18\n" +
@@ -200,7 +240,17 @@ const file_parley_error_v1_reason_proto_rawDesc = "" +
 	"\x19REASON_CUSTOMER_TOO_LARGE\x10\x15\x12\x18\n" +
 	"\x14REASON_CHANGED_SINCE\x10\x16\x12\x13\n" +
 	"\x0fREASON_NO_MODEL\x10\x17\x12\x19\n" +
-	"\x15REASON_BLOB_NOT_FOUND\x10\x18B>Z<github.com/parleyhq/parley/proto/gen/parley/error/v1;errorv1b\x06proto3"
+	"\x15REASON_BLOB_NOT_FOUND\x10\x18\x12\x1f\n" +
+	"\x1bREASON_PROJECTION_NOT_FOUND\x10\x19\x12\x1f\n" +
+	"\x1bREASON_GENERATION_NOT_FOUND\x10\x1a\x12 \n" +
+	"\x1cREASON_DEAD_LETTER_NOT_FOUND\x10\x1b\x12\x1a\n" +
+	"\x16REASON_REBUILD_RUNNING\x10\x1c\x12\x18\n" +
+	"\x14REASON_NOT_CAUGHT_UP\x10\x1d\x12\x1a\n" +
+	"\x16REASON_ALREADY_SERVING\x10\x1e\x12\x1f\n" +
+	"\x1bREASON_NOTHING_TO_ROLL_BACK\x10\x1f\x12\x1c\n" +
+	"\x18REASON_GENERATION_FROZEN\x10 \x12\x19\n" +
+	"\x15REASON_ALREADY_FOLDED\x10!\x12\x15\n" +
+	"\x11REASON_NOT_ACTIVE\x10\"B>Z<github.com/parleyhq/parley/proto/gen/parley/error/v1;errorv1b\x06proto3"
 
 var (
 	file_parley_error_v1_reason_proto_rawDescOnce sync.Once

@@ -82,6 +82,8 @@ type Payload struct {
 	//	*Payload_IdentityRulesChanged
 	//	*Payload_ModelFitted
 	//	*Payload_DecisionRefused
+	//	*Payload_ProjectionOperated
+	//	*Payload_DeadLetterSkipped
 	Kind          isPayload_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -592,6 +594,24 @@ func (x *Payload) GetDecisionRefused() *DecisionRefused {
 	return nil
 }
 
+func (x *Payload) GetProjectionOperated() *ProjectionOperated {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_ProjectionOperated); ok {
+			return x.ProjectionOperated
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetDeadLetterSkipped() *DeadLetterSkipped {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_DeadLetterSkipped); ok {
+			return x.DeadLetterSkipped
+		}
+	}
+	return nil
+}
+
 type isPayload_Kind interface {
 	isPayload_Kind()
 }
@@ -857,6 +877,16 @@ type Payload_DecisionRefused struct {
 	DecisionRefused *DecisionRefused `protobuf:"bytes,153,opt,name=decision_refused,json=decisionRefused,proto3,oneof"`
 }
 
+type Payload_ProjectionOperated struct {
+	// An operator did something with a projection. On the operations stream.
+	ProjectionOperated *ProjectionOperated `protobuf:"bytes,170,opt,name=projection_operated,json=projectionOperated,proto3,oneof"`
+}
+
+type Payload_DeadLetterSkipped struct {
+	// An event is not folded by a projection. On the operations stream.
+	DeadLetterSkipped *DeadLetterSkipped `protobuf:"bytes,171,opt,name=dead_letter_skipped,json=deadLetterSkipped,proto3,oneof"`
+}
+
 func (*Payload_PageViewed) isPayload_Kind() {}
 
 func (*Payload_ScreenViewed) isPayload_Kind() {}
@@ -961,11 +991,15 @@ func (*Payload_ModelFitted) isPayload_Kind() {}
 
 func (*Payload_DecisionRefused) isPayload_Kind() {}
 
+func (*Payload_ProjectionOperated) isPayload_Kind() {}
+
+func (*Payload_DeadLetterSkipped) isPayload_Kind() {}
+
 var File_parley_event_v1_payload_proto protoreflect.FileDescriptor
 
 const file_parley_event_v1_payload_proto_rawDesc = "" +
 	"\n" +
-	"\x1dparley/event/v1/payload.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aparley/event/v1/chat.proto\x1a\x1eparley/event/v1/commerce.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/event/v1/marketing.proto\x1a\x1bparley/event/v1/model.proto\x1a\x1bparley/event/v1/phone.proto\x1a\x1dparley/event/v1/service.proto\x1a\x19parley/event/v1/web.proto\"\x85\x1e\n" +
+	"\x1dparley/event/v1/payload.proto\x12\x0fparley.event.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aparley/event/v1/chat.proto\x1a\x1eparley/event/v1/commerce.proto\x1a\x1bparley/event/v1/email.proto\x1a\x1eparley/event/v1/identity.proto\x1a\x1fparley/event/v1/marketing.proto\x1a\x1bparley/event/v1/model.proto\x1a\x1fparley/event/v1/operation.proto\x1a\x1bparley/event/v1/phone.proto\x1a\x1dparley/event/v1/service.proto\x1a\x19parley/event/v1/web.proto\"\xb5\x1f\n" +
 	"\aPayload\x12>\n" +
 	"\vpage_viewed\x18\x01 \x01(\v2\x1b.parley.event.v1.PageViewedH\x00R\n" +
 	"pageViewed\x12D\n" +
@@ -1024,7 +1058,9 @@ const file_parley_event_v1_payload_proto_rawDesc = "" +
 	"\x11identifier_shared\x18\x96\x01 \x01(\v2!.parley.event.v1.IdentifierSharedH\x00R\x10identifierShared\x12^\n" +
 	"\x16identity_rules_changed\x18\x97\x01 \x01(\v2%.parley.event.v1.IdentityRulesChangedH\x00R\x14identityRulesChanged\x12B\n" +
 	"\fmodel_fitted\x18\x98\x01 \x01(\v2\x1c.parley.event.v1.ModelFittedH\x00R\vmodelFitted\x12N\n" +
-	"\x10decision_refused\x18\x99\x01 \x01(\v2 .parley.event.v1.DecisionRefusedH\x00R\x0fdecisionRefusedB\r\n" +
+	"\x10decision_refused\x18\x99\x01 \x01(\v2 .parley.event.v1.DecisionRefusedH\x00R\x0fdecisionRefused\x12W\n" +
+	"\x13projection_operated\x18\xaa\x01 \x01(\v2#.parley.event.v1.ProjectionOperatedH\x00R\x12projectionOperated\x12U\n" +
+	"\x13dead_letter_skipped\x18\xab\x01 \x01(\v2\".parley.event.v1.DeadLetterSkippedH\x00R\x11deadLetterSkippedB\r\n" +
 	"\x04kind\x12\x05\xbaH\x02\b\x01B>Z<github.com/parleyhq/parley/proto/gen/parley/event/v1;eventv1b\x06proto3"
 
 var (
@@ -1094,6 +1130,8 @@ var file_parley_event_v1_payload_proto_goTypes = []any{
 	(*IdentityRulesChanged)(nil), // 50: parley.event.v1.IdentityRulesChanged
 	(*ModelFitted)(nil),          // 51: parley.event.v1.ModelFitted
 	(*DecisionRefused)(nil),      // 52: parley.event.v1.DecisionRefused
+	(*ProjectionOperated)(nil),   // 53: parley.event.v1.ProjectionOperated
+	(*DeadLetterSkipped)(nil),    // 54: parley.event.v1.DeadLetterSkipped
 }
 var file_parley_event_v1_payload_proto_depIdxs = []int32{
 	1,  // 0: parley.event.v1.Payload.page_viewed:type_name -> parley.event.v1.PageViewed
@@ -1148,11 +1186,13 @@ var file_parley_event_v1_payload_proto_depIdxs = []int32{
 	50, // 49: parley.event.v1.Payload.identity_rules_changed:type_name -> parley.event.v1.IdentityRulesChanged
 	51, // 50: parley.event.v1.Payload.model_fitted:type_name -> parley.event.v1.ModelFitted
 	52, // 51: parley.event.v1.Payload.decision_refused:type_name -> parley.event.v1.DecisionRefused
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	53, // 52: parley.event.v1.Payload.projection_operated:type_name -> parley.event.v1.ProjectionOperated
+	54, // 53: parley.event.v1.Payload.dead_letter_skipped:type_name -> parley.event.v1.DeadLetterSkipped
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_parley_event_v1_payload_proto_init() }
@@ -1166,6 +1206,7 @@ func file_parley_event_v1_payload_proto_init() {
 	file_parley_event_v1_identity_proto_init()
 	file_parley_event_v1_marketing_proto_init()
 	file_parley_event_v1_model_proto_init()
+	file_parley_event_v1_operation_proto_init()
 	file_parley_event_v1_phone_proto_init()
 	file_parley_event_v1_service_proto_init()
 	file_parley_event_v1_web_proto_init()
@@ -1222,6 +1263,8 @@ func file_parley_event_v1_payload_proto_init() {
 		(*Payload_IdentityRulesChanged)(nil),
 		(*Payload_ModelFitted)(nil),
 		(*Payload_DecisionRefused)(nil),
+		(*Payload_ProjectionOperated)(nil),
+		(*Payload_DeadLetterSkipped)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
