@@ -30,7 +30,8 @@ type Read[R Reader] struct {
 // folded. *projection.Reader is one.
 type Reader interface {
 	// Folded fails with *projection.DeadLetterError where an event up to
-	// position waits to be folded, of the customer that an id leads to.
+	// position waits to be folded, of the customer that an id leads to; for an
+	// empty id, one that is nobody's.
 	Folded(ctx context.Context, tenant, id string, position eventstore.Position) error
 	// FoldedAt fails with it where the event at position does.
 	FoldedAt(ctx context.Context, position eventstore.Position) error
@@ -54,7 +55,8 @@ func (r *Read[R]) About(ctx context.Context, ids ...string) error {
 
 // AboutAll says that the call is about nobody in particular, as a search is. It
 // fails with DEAD_LETTER where the write that gave the token waits to be
-// folded, so that whoever wrote something sees it, or is told; what others wrote
+// folded, so that whoever wrote something sees it, or is told, and where one does
+// that is the tenant's and nobody's, such as his rules; what others wrote
 // does not keep him from an answer. Say so before reading.
 func (r *Read[R]) AboutAll(ctx context.Context) error {
 	if r.Position == 0 {
@@ -62,6 +64,9 @@ func (r *Read[R]) AboutAll(ctx context.Context) error {
 	}
 	if err := r.Reader.FoldedAt(ctx, r.Position); err != nil {
 		return parked(err, "the event that gave the consistency token waits to be folded; operators see which")
+	}
+	if err := r.Reader.Folded(ctx, r.Tenant, "", r.Position); err != nil {
+		return parked(err, "an event that concerns all customers waits to be folded; operators see which")
 	}
 	return nil
 }

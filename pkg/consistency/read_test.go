@@ -29,7 +29,7 @@ type reader struct {
 
 func (r *reader) Folded(_ context.Context, tenant, id string, position eventstore.Position) error {
 	r.asked = append(r.asked, id)
-	if at, waits := r.parked[id]; waits && tenant == "acme" && at <= position {
+	if at, waits := r.parked[id]; waits && tenant == "acme" && at <= position || id == "" && tenant == "ruled" {
 		return &projection.DeadLetterError{Projection: "secret", Position: at}
 	}
 	return r.fails
@@ -73,7 +73,8 @@ func TestRead(t *testing.T) {
 		{name: "about nobody known", token: at(5), about: about()},
 		{name: "without a token", about: about("p1", "p2")},
 		{name: "all, its own token", token: at(4), about: all, asked: []string{"all"}, code: codes.Unavailable, reason: errorv1.Reason_REASON_DEAD_LETTER},
-		{name: "all, another's token", token: at(5), about: all, asked: []string{"all"}},
+		{name: "all, another's token", token: at(5), about: all, asked: []string{"all", ""}},
+		{name: "all, nobody's waits", tenant: "ruled", token: at(5), about: all, asked: []string{"all", ""}, code: codes.Unavailable, reason: errorv1.Reason_REASON_DEAD_LETTER},
 		{name: "all, without a token", about: all},
 		{name: "the views are away", token: at(5), about: about("p2"), fails: view.ErrUnavailable, asked: []string{"p2"}, code: codes.Unavailable, reason: errorv1.Reason_REASON_BACKEND_UNAVAILABLE},
 		{name: "all, the views are away", token: at(5), about: all, fails: view.ErrUnavailable, asked: []string{"all"}, code: codes.Unavailable, reason: errorv1.Reason_REASON_BACKEND_UNAVAILABLE},

@@ -59,6 +59,8 @@ type valuePlan struct {
 	// Of signed integers, and of unsigned ones.
 	minInt, maxInt   int64
 	minUint, maxUint uint64
+	// Of floating-point numbers, both inclusive: no number is outside of them, nor NaN within.
+	minDouble, maxDouble float64
 	// Of enums: a bit for each number from 0 to 63 that is defined.
 	defined uint64
 	message *plan
@@ -72,6 +74,7 @@ const (
 	kindBytes
 	kindSigned
 	kindUnsigned
+	kindDouble
 	kindEnum
 	kindMessage
 )
@@ -156,6 +159,9 @@ func (v *valuePlan) accepts(value protoreflect.Value) bool {
 	case kindUnsigned:
 		n := value.Uint()
 		return n >= v.minUint && n <= v.maxUint
+	case kindDouble:
+		n := value.Float()
+		return n >= v.minDouble && n <= v.maxDouble
 	case kindEnum:
 		n := value.Enum()
 		return n >= 0 && n < 64 && v.defined&(1<<n) != 0
@@ -350,7 +356,8 @@ func compileValue(
 		}
 		return isEmpty(rules)
 	}
-	understood := true
+	// Rules of a kind that is not looked at here are left to the library.
+	understood := rules.GetType() == nil
 	switch {
 	case rules.GetString() != nil:
 		understood = compileText(rules.GetString(), v)
@@ -390,6 +397,12 @@ func compileValue(
 		v.minUint, v.maxUint = gtLtUnsigned(r)
 		r.GreaterThan, r.LessThan = nil, nil
 		understood = isEmpty(r) && v.minUint <= v.maxUint
+	case rules.GetDouble() != nil:
+		r := rules.GetDouble()
+		v.kind = kindDouble
+		v.minDouble, v.maxDouble = gtLtDouble(r)
+		r.GreaterThan, r.LessThan = nil, nil
+		understood = isEmpty(r) && v.minDouble <= v.maxDouble
 	}
 	rules.Type = nil
 	return understood && isEmpty(rules)

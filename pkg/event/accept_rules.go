@@ -117,6 +117,28 @@ func gtLtUnsigned(r *validate.UInt64Rules) (low, high uint64) {
 	return low, high
 }
 
+// gtLtDouble is gtLt64 for floating-point numbers; a lower bound may be exclusive.
+func gtLtDouble(r *validate.DoubleRules) (low, high float64) {
+	low, high = math.Inf(-1), math.Inf(1)
+	switch bound := r.GetGreaterThan().(type) {
+	case nil:
+	case *validate.DoubleRules_Gte:
+		low = bound.Gte
+	case *validate.DoubleRules_Gt:
+		low = math.Nextafter(bound.Gt, math.Inf(1))
+	default:
+		return 1, 0
+	}
+	switch bound := r.GetLessThan().(type) {
+	case nil:
+	case *validate.DoubleRules_Lte:
+		high = bound.Lte
+	default:
+		return 1, 0
+	}
+	return low, high
+}
+
 // isEmpty: nothing is left, not even a field that this binary does not know.
 func isEmpty(m proto.Message) bool {
 	return !m.ProtoReflect().IsValid() || proto.Size(m) == 0

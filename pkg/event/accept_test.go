@@ -14,6 +14,7 @@ import (
 
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+	opsv1 "github.com/parleyhq/parley/proto/gen/parley/ops/v1"
 )
 
 // Every contract that is checked for each event is understood, down to the
@@ -265,4 +266,14 @@ func btoi(b bool) int {
 		return 1
 	}
 	return 0
+}
+
+// TestAcceptorLeavesOtherRulesToTheLibrary has rules of kinds that the acceptor does not know.
+func TestAcceptorLeavesOtherRulesToTheLibrary(t *testing.T) {
+	t.Parallel()
+	v, err := NewValidator(&opsv1.VerifyProjectionRequest{})
+	require.NoError(t, err)
+	for sample, faults := range map[float64]int{-1: 1, 0: 1, 0.5: 0, 1: 0, 1.01: 1} {
+		require.Len(t, v.Check(&opsv1.VerifyProjectionRequest{Projection: "customer", Sample: &sample}), faults, sample)
+	}
 }

@@ -53,7 +53,7 @@ func New[D proto.Message](ctx context.Context, def Customers[D], deps Deps, prev
 func (e *Engine[D]) Reader() *Reader[D] {
 	r := e.servingRunner()
 	e.reads.Add(1)
-	return &Reader[D]{engine: e, def: e.defs[r.ns.Version], runner: r, gen: r.gen}
+	return &Reader[D]{engine: e, def: e.defs[r.ns.Version], runner: r, gen: r.gen, since: r.position()}
 }
 
 // Digest is the digest of the documents of the generation that serves.

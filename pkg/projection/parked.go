@@ -53,8 +53,12 @@ var deadLetters = view.Collection{
 			if isSettled(l) {
 				return nil
 			}
-			tuples := make([]view.Tuple, len(l.GetProfileIds()))
-			for i, id := range l.GetProfileIds() {
+			ids := l.GetProfileIds()
+			if len(ids) == 0 {
+				ids = []string{""} // of the tenant's, and of nobody
+			}
+			tuples := make([]view.Tuple, len(ids))
+			for i, id := range ids {
 				tuples[i] = view.Tuple{view.String(l.GetTenant()), view.String(id), positionValue(l.GetPosition())}
 			}
 			return tuples

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
+
+	opsv1 "github.com/parleyhq/parley/proto/gen/parley/ops/v1"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/view"
@@ -28,24 +31,32 @@ type Reader[D proto.Message] struct {
 	def    *Customers[D]
 	runner *runner
 	gen    view.Generation
+	// since is where the generation was when the reader was made.
+	since eventstore.Position
+	// clean says that no event waits to be folded.
+	clean atomic.Bool
 }
 
 // Position up to which what is read contains everything, at least.
 func (r *Reader[D]) Position() eventstore.Position { return r.runner.position() }
 
 // Folded fails with *DeadLetterError where an event up to position waits to be folded
-// because it, or one before it, of the customer that an id leads to could not be. Ask
-// it before reading the customer, having waited for the position.
+// because it, or one before it, of the customer that an id leads to could not be. An
+// empty id is for the tenant's events that are nobody's, such as rules. Ask it
+// before reading, having waited for the position.
 func (r *Reader[D]) Folded(ctx context.Context, tenant, id string, position eventstore.Position) error {
-	if r.runner.nothingParked() {
-		return nil
-	}
-	c, err := r.Customer(ctx, tenant, id)
-	if errors.Is(err, view.ErrNotFound) {
-		c, err = Customer{Tenant: tenant, ID: id, Profiles: []string{id}}, nil
-	}
-	if err != nil {
+	if clean, err := r.nothingParked(ctx); err != nil || clean {
 		return err
+	}
+	c := Customer{Tenant: tenant, ID: id, Profiles: []string{id}}
+	if id != "" {
+		found, err := r.Customer(ctx, tenant, id)
+		if err != nil && !errors.Is(err, view.ErrNotFound) {
+			return err
+		}
+		if err == nil {
+			c = found
+		}
 	}
 	q := view.Query{Index: letterByProfile, To: positionValue(uint64(position) + 1), Limit: 1}
 	for _, profile := range c.Profiles {
@@ -68,8 +79,8 @@ func (r *Reader[D]) Folded(ctx context.Context, tenant, id string, position even
 // FoldedAt fails with *DeadLetterError where the event at position waits to be folded:
 // for reads of several customers, by whoever wrote it.
 func (r *Reader[D]) FoldedAt(ctx context.Context, position eventstore.Position) error {
-	if r.runner.nothingParked() {
-		return nil
+	if clean, err := r.nothingParked(ctx); err != nil || clean {
+		return err
 	}
 	letter, err := getLetter(ctx, r.gen, uint64(position))
 	if err != nil || letter == nil || isSettled(letter) {
@@ -78,11 +89,32 @@ func (r *Reader[D]) FoldedAt(ctx context.Context, position eventstore.Position) 
 	return &DeadLetterError{Projection: r.def.Name, Position: position}
 }
 
-// nothingParked says that no event waits, as this process knows for sure.
-func (r *runner) nothingParked() bool {
+// nothingParked says that no event waits to be folded. It looks at most once:
+// what a request has waited for was folded or set aside before it looks.
+func (r *Reader[D]) nothingParked(ctx context.Context) (bool, error) {
+	if r.clean.Load() {
+		return true, nil
+	}
+	clean, known := r.runner.nothingParked()
+	if !known {
+		// Nothing waits but behind what has failed.
+		page, err := r.gen.Query(ctx, deadLettersCollection, view.Query{
+			Index: letterByState, Prefixes: []view.Tuple{{view.Int64(int64(opsv1.DeadLetterState_DEAD_LETTER_STATE_FAILED))}, {view.Int64(int64(opsv1.DeadLetterState_DEAD_LETTER_STATE_WAITING))}}, Limit: 1,
+		})
+		if err != nil {
+			return false, fmt.Errorf("look for dead letters: %w", err)
+		}
+		clean = len(page.Entries) == 0
+	}
+	r.clean.Store(clean)
+	return clean, nil
+}
+
+// nothingParked says that no event waits, where this process folds and so knows.
+func (r *runner) nothingParked() (clean, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.running && r.letters.failed == 0 && r.letters.waiting == 0
+	return r.letters.failed == 0 && r.letters.waiting == 0, r.running && r.begun
 }
 
 // Found is a customer's document as it is stored.
@@ -172,7 +204,7 @@ func (r *Reader[D]) byAlias(ctx context.Context, s view.Reader, key view.Key) (F
 // there is none, and a page of an ordered index over the customers' documents,
 // both of one state.
 func (r *Reader[D]) GetAndQuery(ctx context.Context, tenant, id string, q view.Query) (found Found, page view.Page, err error) {
-	page, err = r.page(q.Cursor, func(r *Reader[D], cursor []byte) (page view.Page, err error) {
+	page, err = r.page(ctx, q.Cursor, func(r *Reader[D], cursor []byte) (page view.Page, err error) {
 		err = r.snapshot(ctx, func(s view.Snapshot) (err error) {
 			q.Cursor = cursor
 			key := view.Key{Tenant: tenant, ID: id}
@@ -248,7 +280,7 @@ func customerOf(ctx context.Context, s view.Reader, documents string, key view.K
 
 // Query reads an ordered index over the customers' documents.
 func (r *Reader[D]) Query(ctx context.Context, q view.Query) (view.Page, error) {
-	return r.page(q.Cursor, func(r *Reader[D], cursor []byte) (view.Page, error) {
+	return r.page(ctx, q.Cursor, func(r *Reader[D], cursor []byte) (view.Page, error) {
 		q.Cursor = cursor
 		return r.gen.Query(ctx, r.def.Documents.Name, q)
 	})
@@ -256,7 +288,7 @@ func (r *Reader[D]) Query(ctx context.Context, q view.Query) (view.Page, error) 
 
 // Search reads a text index over the customers' documents.
 func (r *Reader[D]) Search(ctx context.Context, s view.Search) (view.Page, error) {
-	return r.page(s.Cursor, func(r *Reader[D], cursor []byte) (view.Page, error) {
+	return r.page(ctx, s.Cursor, func(r *Reader[D], cursor []byte) (view.Page, error) {
 		s.Cursor = cursor
 		return r.gen.Search(ctx, r.def.Documents.Name, s)
 	})
@@ -269,7 +301,7 @@ func (r *Reader[D]) Scan(ctx context.Context, tenant string) iter.Seq2[view.Entr
 
 // Rows reads an ordered index over the rows of events.
 func (r *Reader[D]) Rows(ctx context.Context, collection string, q view.Query) (view.Page, error) {
-	return r.page(q.Cursor, func(r *Reader[D], cursor []byte) (view.Page, error) {
+	return r.page(ctx, q.Cursor, func(r *Reader[D], cursor []byte) (view.Page, error) {
 		q.Cursor = cursor
 		return r.gen.Query(ctx, collection, q)
 	})
@@ -296,7 +328,7 @@ func (r *Reader[D]) customerRows(ctx context.Context, collection, tenant, id str
 			q := query(c)
 			q.Tenant = tenant
 			// The cursor comes with the query, which is made from who the customer is.
-			if at, q.Cursor, err = r.locate(q.Cursor); err != nil || at != r {
+			if at, q.Cursor, err = r.locate(ctx, q.Cursor); err != nil || at != r {
 				return err
 			}
 			page, err = s.Query(ctx, collection, q)
@@ -310,8 +342,8 @@ func (r *Reader[D]) customerRows(ctx context.Context, collection, tenant, id str
 }
 
 // page reads a page of the generation that a cursor is of.
-func (r *Reader[D]) page(cursor []byte, read func(r *Reader[D], cursor []byte) (view.Page, error)) (view.Page, error) {
-	at, cursor, err := r.locate(cursor)
+func (r *Reader[D]) page(ctx context.Context, cursor []byte, read func(r *Reader[D], cursor []byte) (view.Page, error)) (view.Page, error) {
+	at, cursor, err := r.locate(ctx, cursor)
 	if err != nil {
 		return view.Page{}, err
 	}
@@ -320,8 +352,8 @@ func (r *Reader[D]) page(cursor []byte, read func(r *Reader[D], cursor []byte) (
 }
 
 // locate is the reader of the generation that a cursor is of, and the rest of
-// the cursor.
-func (r *Reader[D]) locate(cursor []byte) (*Reader[D], []byte, error) {
+// the cursor. That one contains then what this one does.
+func (r *Reader[D]) locate(ctx context.Context, cursor []byte) (*Reader[D], []byte, error) {
 	if cursor == nil {
 		return r, nil, nil
 	}
@@ -341,7 +373,10 @@ func (r *Reader[D]) locate(cursor []byte) (*Reader[D], []byte, error) {
 	if other == nil {
 		return nil, nil, fmt.Errorf("generation %s, which the pages before were of, is no longer there: %w", ns, view.ErrInvalidCursor)
 	}
-	return &Reader[D]{engine: r.engine, def: r.engine.defs[ns.Version], runner: other, gen: other.gen}, cursor, nil
+	if err := other.waitFor(ctx, r.since); err != nil {
+		return nil, nil, err
+	}
+	return &Reader[D]{engine: r.engine, def: r.engine.defs[ns.Version], runner: other, gen: other.gen, since: r.since}, cursor, nil
 }
 
 // paged puts the generation before a page's cursor: version and number.

@@ -62,6 +62,7 @@ type runner struct {
 	newest  time.Time
 	pending time.Time // when the oldest event was recorded that is read and not committed
 	letters letterCounts
+	begun   bool // letters are known
 	drains  []*drain
 
 	// scan is the common scan that it takes part in; empty for none.
@@ -189,7 +190,7 @@ func (r *runner) run(ctx context.Context) error {
 		r.setState(Stopped, nil)
 	}
 	r.mu.Lock()
-	r.running = false
+	r.running, r.begun = false, false
 	drains := r.drains
 	r.drains = nil
 	r.mu.Unlock()

@@ -103,7 +103,7 @@ func (s *session) begin(ctx context.Context) (err error) {
 	s.state.reset(s.position == 0, s.parked)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.letters = s.parked.counts()
+	r.letters, r.begun = s.parked.counts(), true
 	for _, d := range r.drains {
 		d.restart()
 	}

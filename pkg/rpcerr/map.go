@@ -129,10 +129,10 @@ func fromProjection(err error) error {
 // fromFolding gives what keeps a read model from what it is asked for; nil for
 // all others. Which event another tenant's read model halted at is told to nobody.
 func fromFolding(err error) error {
-	if e, ok := errors.AsType[*projection.DeadLetterError](err); ok {
+	if errors.Is(err, projection.ErrDeadLetter) {
 		return New(codes.Unavailable, errorv1.Reason_REASON_DEAD_LETTER,
 			"an event of this customer could not be folded and is a dead letter; operators mend it, then ask again",
-			WithCause(err), WithMetadata("projection", e.Projection), WithMetadata("position", position(e.Position)))
+			WithCause(err))
 	}
 	_, folding := errors.AsType[*projection.FoldError](err)
 	if _, tooMany := errors.AsType[*projection.TooManyDeadLettersError](err); tooMany || folding {

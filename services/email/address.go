@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/idna"
 
+	"github.com/parleyhq/parley/pkg/credential"
 	"github.com/parleyhq/parley/pkg/event"
 )
 
@@ -53,6 +54,8 @@ func NewBook(addresses []Address) (*Book, error) {
 			return nil, fmt.Errorf("mail address %.100q: want an address, or @ and a domain", a.Address)
 		case !event.ValidTenant(a.Tenant):
 			return nil, fmt.Errorf("mail address %s: the tenant %.100q is none: want 1 to 40 lower case letters, digits and underscores", a.Address, a.Tenant)
+		case credential.CheckTenant(a.Tenant) != nil:
+			return nil, fmt.Errorf("mail address %s: %w", a.Address, credential.CheckTenant(a.Tenant))
 		case len(a.Queue) > MaxQueue || !utf8.ValidString(a.Queue):
 			return nil, fmt.Errorf("mail address %s: want a queue of at most %d bytes", a.Address, MaxQueue)
 		case strings.Contains(local, "+"):

@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"github.com/parleyhq/parley/pkg/config"
-	"github.com/parleyhq/parley/pkg/event"
+	"github.com/parleyhq/parley/pkg/credential"
 )
 
 // Links make the addresses that mails carry: of the pixel that tells that a
@@ -126,8 +126,8 @@ func checkTarget(target string) error {
 }
 
 func (l *Links) seal(purpose byte, link MailLink, target string) (string, error) {
-	if !event.ValidTenant(link.Tenant) {
-		return "", fmt.Errorf("link of a mail: %q is not a tenant", link.Tenant)
+	if err := credential.CheckTenant(link.Tenant); err != nil {
+		return "", fmt.Errorf("link of a mail: %w", err)
 	}
 	if (link.Identifier == "") != (link.IdentifierKind == "") {
 		return "", errors.New("link of a mail: identifier and its kind come together")
