@@ -34,6 +34,7 @@ type folder[D proto.Message] struct {
 	gen       view.Generation
 	documents view.Collection
 	workers   int
+	alone     bool // only one of them works
 
 	cache *cache
 	// seen, if not nil, knows all profiles there are; aliased those that
@@ -84,6 +85,9 @@ func (f *folder[D]) resetRows() {
 // pendingDocuments how many of these.
 func (f *folder[D]) pendingBytes() int     { return int(f.rowBytes.Load()) }
 func (f *folder[D]) pendingDocuments() int { return len(f.dirty) }
+
+// spread says whether more than one worker works.
+func (f *folder[D]) spread(wide bool) { f.alone = !wide }
 
 // evict bounds the memory of documents.
 func (f *folder[D]) evict(limit int, committed uint64) { f.cache.evict(limit, committed) }
@@ -440,7 +444,7 @@ func (f *folder[D]) poison(rec *eventv1.RecordedEvent, err error) error {
 func (f *folder[D]) parallel(n int, do func(worker, i int)) {
 	// Below this starting goroutines costs more than it saves.
 	const few = 8
-	if f.workers == 1 || n < few {
+	if f.workers == 1 || f.alone || n < few {
 		for i := range n {
 			do(0, i)
 		}

@@ -32,8 +32,10 @@ type pace struct {
 }
 
 const (
-	// gentlePortion is how many events are folded between two looks at the clock.
+	// gentlePortion is how many events are folded between two looks at the clock,
+	// gentleCommit how many are committed at once: what is done at a stretch keeps reads waiting.
 	gentlePortion = 128
+	gentleCommit  = 512
 	// paceEvery is how often the share is set anew.
 	paceEvery = 20 * time.Millisecond
 	// readsLinger is how long reads count as going on after the last.
@@ -55,6 +57,11 @@ func (p *pace) portion() int {
 		return math.MaxInt
 	}
 	return gentlePortion
+}
+
+// gives says that it gives way to reads at the moment.
+func (p *pace) gives() bool {
+	return p.reads.Load() != nil && !p.busy.IsZero() && p.now().Sub(p.busy) <= readsLinger
 }
 
 // pause rests after n events.

@@ -19,11 +19,14 @@ import (
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	opsv1 "github.com/parleyhq/parley/proto/gen/parley/ops/v1"
 
+	"github.com/parleyhq/parley/pkg/config"
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/projection/projectiontest"
+	"github.com/parleyhq/parley/pkg/testkit/postgres"
 	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/pkg/view/pebbleview"
+	"github.com/parleyhq/parley/pkg/view/pgview"
 )
 
 // place is where a driver keeps views.
@@ -47,6 +50,17 @@ func (c *crashable) crash(random *rand.Rand) {
 	c.disk = c.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random})
 }
 
+// database is a database of Postgres, which loses nothing.
+type database struct{ url string }
+
+func (d *database) open(t *testing.T) view.Store {
+	views, err := pgview.Open(t.Context(), pgview.Config{URL: config.Secret(d.url)})
+	require.NoError(t, err)
+	return views
+}
+
+func (*database) crash(*rand.Rand) {}
+
 // seedOf is the seed of this run: PARLEY_TEST_SEED repeats one.
 func seedOf(t *testing.T) uint64 {
 	t.Helper()
@@ -65,11 +79,14 @@ func seedOf(t *testing.T) uint64 {
 // generation holds what the log says.
 func TestRandomOperations(t *testing.T) {
 	t.Parallel()
-	for name, place := range map[string]place{"pebble": &crashable{disk: vfs.NewCrashableMem()}} {
+	for name, place := range map[string]func(t *testing.T) place{
+		"pebble":   func(*testing.T) place { return &crashable{disk: vfs.NewCrashableMem()} },
+		"postgres": func(t *testing.T) place { return &database{url: postgres.Database(t).URL()} },
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			seed := seedOf(t)
-			o := &operators{T: t, place: place, log: projectiontest.NewLog(t), g: newGenerator(seed, 30), seed: seed}
+			o := &operators{T: t, place: place(t), log: projectiontest.NewLog(t), g: newGenerator(seed, 30), seed: seed}
 			o.start()
 			for range 150 {
 				o.step()

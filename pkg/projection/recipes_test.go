@@ -271,15 +271,15 @@ func TestRecipeAddField(t *testing.T) {
 	require.Equal(t, "p1: 7, title Home", shown(t, e, "p1"))
 }
 
-// form is form.submitted in version 1, where its name stood in form_id; namedForm is the same in version 2.
+// form is form.submitted in version 1, where its name stood in form_id; namedForm has form_name.
 func form(profile string, n int, name string) written {
 	return written{typ: "parley.form.submitted", version: 1, profile: profile, n: n, payload: wireMessage(payloadForm, wireText(formID, name))}
 }
 
-func namedForm(profile string, n int, name string) *eventv1.Event {
+func namedForm(version uint32, profile string, n int, name string) *eventv1.Event {
 	ev := projectiontest.NewEvent("acme", profile, n, minute(n),
 		&eventv1.Payload{Kind: &eventv1.Payload_FormSubmitted{FormSubmitted: &eventv1.FormSubmitted{FormName: name}}})
-	ev.SchemaVersion = 2
+	ev.SchemaVersion = version
 	return ev
 }
 
@@ -314,11 +314,11 @@ func TestRecipeRenameField(t *testing.T) {
 		next:     lastForm(2, "last_form", (*eventv1.FormSubmitted).GetFormName),
 		before:   []any{form("p1", 1, "signup"), form("p2", 2, "contact"), form("p1", 3, "survey")},
 		meanwhile: []any{
-			namedForm("p1", 4, "feedback"),
+			namedForm(2, "p1", 4, "feedback"),
 			// No schema version and the new field.
 			written{typ: "parley.form.submitted", version: 0, profile: "p1", n: 5, payload: wireMessage(payloadForm, wireText(formName, "callback"))},
 		},
-		after:        []any{namedForm("p1", 6, "contact"), form("p1", 7, "order")}, // a gateway of the old binary still runs
+		after:        []any{namedForm(2, "p1", 6, "contact"), form("p1", 7, "order")}, // a gateway of the old binary still runs
 		oldBefore:    "p1: 2, form survey",
 		oldMeanwhile: "p1: 4, form callback",
 		oldAfter:     "p1: 6, form order",
@@ -330,7 +330,7 @@ func TestRecipeRenameField(t *testing.T) {
 	// The binary before does not know the new field: gateways go back first. What it folds of
 	// later events into its own generation is lost there, for good.
 	e, stop := projectiontest.Start(t, r.old, log, views, projection.Options{})
-	projectiontest.WaitFor(t, e, appendAll(t, log, namedForm("p1", 8, "quote")))
+	projectiontest.WaitFor(t, e, appendAll(t, log, namedForm(2, "p1", 8, "quote")))
 	require.Equal(t, "p1: 7, form ", shown(t, e, "p1"))
 	stop()
 	// The new generation is none the worse for it; the other one can only be dropped.
@@ -353,7 +353,7 @@ func TestRecipeRenameFieldAlone(t *testing.T) {
 	now := lastForm(1, "form", (*eventv1.FormSubmitted).GetFormName)
 	deps := projection.Deps{Log: log, Views: views, Codec: event.NewCodec(event.WithUpcaster("parley.form.submitted", 1, nameOfForm))}
 	e, stop = projectiontest.StartWith(t, now, deps)
-	projectiontest.WaitFor(t, e, appendAll(t, log, namedForm("p1", 3, "survey")))
+	projectiontest.WaitFor(t, e, appendAll(t, log, namedForm(2, "p1", 3, "survey")))
 	require.Equal(t, "v1/g1 serving", roles(t, e))
 	require.Equal(t, "p1: 2, form survey", shown(t, e, "p1"))
 	require.Equal(t, "p2: 1, form contact", shown(t, e, "p2"))
@@ -396,22 +396,20 @@ func deed(ev *eventv1.Event) string {
 // events keep their type, and folds take all three.
 func TestRecipeSplitType(t *testing.T) {
 	t.Parallel()
-	old := person(1, func(doc *customerv1.Customer, ev *eventv1.Event, know func(name, value string)) {
-		if name := ev.GetPayload().GetTracked().GetName(); name != "" {
-			doc.InteractionCount++
-			know("last", name)
-		}
-	})
-	old.Types = []string{"parley.tracked"}
 	all := []string{"parley.tracked", "parley.page.viewed", "parley.form.submitted"}
+	last := func(types []string, read func(*eventv1.Event) string) projection.Customers[*customerv1.Customer] {
+		def := person(1, func(doc *customerv1.Customer, ev *eventv1.Event, know func(name, value string)) {
+			if name := read(ev); name != "" {
+				doc.InteractionCount++
+				know("last", name)
+			}
+		})
+		def.Types = types
+		return def
+	}
+	old := last(all[:1], func(ev *eventv1.Event) string { return ev.GetPayload().GetTracked().GetName() })
 	// The fold of the version before does with the new types what it does with the old one.
-	previous := person(1, func(doc *customerv1.Customer, ev *eventv1.Event, know func(name, value string)) {
-		if name := deed(ev); name != "" {
-			doc.InteractionCount++
-			know("last", name)
-		}
-	})
-	previous.Types = all
+	previous := last(all, deed)
 	next := person(2, func(doc *customerv1.Customer, ev *eventv1.Event, know func(name, value string)) {
 		switch name := deed(ev); name {
 		case pageTracked:
@@ -425,10 +423,10 @@ func TestRecipeSplitType(t *testing.T) {
 		codec: event.NewCodec(), old: old, previous: previous, next: next,
 		before:       []any{tracked("p1", 1, pageTracked), tracked("p1", 2, formTracked), tracked("p1", 3, pageTracked), tracked("p2", 4, formTracked)},
 		oldBefore:    "p1: 3, last Page Viewed",
-		meanwhile:    []any{formNow("p1", 5), tracked("p1", 6, pageTracked)},
+		meanwhile:    []any{namedForm(1, "p1", 5, "contact"), tracked("p1", 6, pageTracked)},
 		oldMeanwhile: "p1: 5, last Page Viewed",
 		newMeanwhile: "p1: 3, last form 12:05",
-		after:        []any{titledPage("p1", 7, "Jobs"), formNow("p1", 8)},
+		after:        []any{titledPage("p1", 7, "Jobs"), namedForm(1, "p1", 8, "contact")},
 		newAfter:     "p1: 4, last form 12:08",
 		oldAfter:     "p1: 7, last Form Submitted",
 	}
@@ -436,7 +434,7 @@ func TestRecipeSplitType(t *testing.T) {
 
 	// The binary before passes over types that it does not know, as after a rename.
 	e, stop := projectiontest.Start(t, r.old, log, views, projection.Options{})
-	projectiontest.WaitFor(t, e, appendAll(t, log, formNow("p1", 9), tracked("p1", 10, pageTracked)))
+	projectiontest.WaitFor(t, e, appendAll(t, log, namedForm(1, "p1", 9, "contact"), tracked("p1", 10, pageTracked)))
 	require.Equal(t, "p1: 8, last Page Viewed", shown(t, e, "p1"))
 	stop()
 	e, _ = projectiontest.StartWith(t, r.next, projection.Deps{Log: log, Views: views, Codec: r.codec}, r.previous)
@@ -454,12 +452,6 @@ func TestRecipeSplitType(t *testing.T) {
 	require.NoError(t, err)
 	projectiontest.WaitFor(t, e, head)
 	require.Equal(t, "p1: 1, last form 12:09", shown(t, e, "p1"), "only what was written as page.viewed")
-}
-
-func formNow(profile string, n int) *eventv1.Event {
-	ev := namedForm(profile, n, "contact")
-	ev.SchemaVersion = 1
-	return ev
 }
 
 // TestRecipeSeveralProcesses deploys a new version process by process on views that all have

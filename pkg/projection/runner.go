@@ -27,6 +27,8 @@ type foldState interface {
 	reset(empty bool, p *parked)
 	// abandon forgets what was folded since the last flush, if all before is committed.
 	abandon()
+	// spread says whether more than one processor may be used.
+	spread(bool)
 	pendingBytes() int
 	pendingDocuments() int
 	evict(limit int, committed uint64)
@@ -91,6 +93,10 @@ func newRunner(ctx context.Context, def definition, ns view.Namespace, deps *Dep
 	}
 	r.pace.now = deps.Now
 	r.status = Status{Name: ns.Projection, Namespace: ns}
+	if head, err := deps.Log.Head(ctx); err == nil {
+		// Only for the lag: whatever is wrong shows when it is run.
+		r.status.Head = head
+	}
 	c, err := gen.Checkpoint(ctx)
 	if err == nil {
 		r.waiters.set(c.Position)
@@ -143,6 +149,15 @@ func (r *runner) currentStatus() Status {
 		}
 	}
 	return s
+}
+
+// liveDelay is how long a commit may wait: not at all where the generation is
+// still to serve.
+func (r *runner) liveDelay() time.Duration {
+	if !r.serves.Load() {
+		return 0
+	}
+	return r.opts.LiveDelay
 }
 
 func (r *runner) isRunning() bool {

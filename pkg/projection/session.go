@@ -34,6 +34,8 @@ type session struct {
 	since    time.Time
 	newest   time.Time
 	caughtUp bool
+	// gentle says that it gives way to reads.
+	gentle bool
 	// checkpointed is the position of the last commit.
 	checkpointed eventstore.Position
 }
@@ -298,6 +300,10 @@ func (s *session) fold(ctx context.Context, events []*eventv1.RecordedEvent) err
 	if s.events == 0 {
 		s.since = s.r.deps.Now()
 	}
+	if gentle := s.r.pace.gives(); gentle != s.gentle {
+		s.gentle = gentle
+		s.state.spread(!gentle)
+	}
 	if err := s.state.fold(ctx, events, nil); err != nil {
 		return identify(err, events)
 	}
@@ -334,7 +340,7 @@ func identify(err error, events []*eventv1.RecordedEvent) error {
 // full says that no more should wait for the next commit.
 func (s *session) full() bool {
 	o := &s.r.opts
-	return s.events >= o.CommitEvents || s.state.pendingBytes() >= o.CommitBytes ||
+	return s.events >= o.CommitEvents || s.gentle && s.events >= gentleCommit || s.state.pendingBytes() >= o.CommitBytes ||
 		s.state.pendingDocuments() >= maxDirty
 }
 
@@ -347,10 +353,10 @@ func (s *session) maybeFlush(ctx context.Context) error {
 	}
 	now := s.r.deps.Now()
 	waited := now.Sub(s.since)
-	due := s.full() || s.events > 0 && waited >= max(s.r.opts.CommitDelay, s.r.opts.LiveDelay)
+	due := s.full() || s.events > 0 && waited >= max(s.r.opts.CommitDelay, s.r.liveDelay())
 	// Under steady load the end may never be seen: what is recent is live too.
 	live := s.caughtUp || s.events > 0 && now.Sub(s.newest) < liveAge
-	if live && s.events > 0 && waited < s.r.opts.LiveDelay && !s.r.waiters.waited() {
+	if live && s.events > 0 && waited < s.r.liveDelay() && !s.r.waiters.waited() {
 		live = false
 	}
 	if due || !s.busy && live && (len(s.feed.ordered) == 0 || waited >= liveDelay) {

@@ -39,10 +39,13 @@ func testExact(t *testing.T, b Backend) {
 		batch.Reset()
 	}
 	// Few in one commit, and many in another.
-	for _, n := range []int{20, 150} {
+	for _, n := range []int{10, 130} {
 		for i := range n {
 			for j := range declared {
 				c := &declared[j]
+				if c.Name == "nasty" && i%4 > 0 {
+					continue // they are large
+				}
 				row := view.Row{Data: []byte(text(random) + "\x00\xff"), Meta: []byte(pick(random, "", "meta\x00\xff"))}
 				if c.New != nil {
 					doc := c.New()

@@ -29,7 +29,7 @@ import (
 // Fill sets random fields of a message to values that are likely to get lost:
 // extremes, zeros with and without a sign, texts with quotes and beyond the
 // basic plane, moments out of all range, enum values that nobody knows.
-func Fill(random *rand.Rand, m proto.Message) { fill(random, m.ProtoReflect(), 4) }
+func Fill(random *rand.Rand, m proto.Message) { fill(random, m.ProtoReflect(), 2) }
 
 func fill(random *rand.Rand, m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()

@@ -19,12 +19,21 @@ import (
 
 // testRandom compares a generation, through random commits and reopenings,
 // with a map.
-func testRandom(t *testing.T, b Backend) {
+func testRandom(t *testing.T, b Backend) { runRandom(t, b, 300, 40, 12) }
+
+// testRandomLarge has commits that a driver may write in another way.
+func testRandomLarge(t *testing.T, b Backend) { runRandom(t, b, 15, 1500, 900) }
+
+// runRandom makes so many steps over so many documents, so many in a commit.
+func runRandom(t *testing.T, b Backend, steps, documents, most int) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	m := &model{t: t, backend: b, random: rand.New(rand.NewPCG(seed, 1)), docs: map[string]*customerv1.Customer{}}
+	m := &model{
+		t: t, backend: b, random: rand.New(rand.NewPCG(seed, 1)), documents: documents, most: most,
+		docs: map[string]*customerv1.Customer{}, rows: map[string]*customerv1.InteractionSummary{},
+	}
 	m.open()
-	for range 300 {
+	for range steps {
 		m.step()
 	}
 	m.check()
@@ -36,8 +45,11 @@ type model struct {
 	backend Backend
 	random  *rand.Rand
 	docs    map[string]*customerv1.Customer
-	f       *fixture
-	at      uint64
+	rows    map[string]*customerv1.InteractionSummary
+	// documents there may be, and the most in one commit.
+	documents, most int
+	f               *fixture
+	at              uint64
 }
 
 var names = []string{"Ada", "Grace", "Alan", "Barbara", "Edsger", "Müller", "de la Cruz", "Li"}
@@ -81,19 +93,38 @@ func (m *model) step() {
 	case 1:
 		m.check()
 	default:
-		for range m.random.IntN(12) {
-			id := fmt.Sprintf("c%02d", m.random.IntN(40))
-			if m.random.IntN(4) == 0 {
+		for range m.random.IntN(m.most) {
+			id := fmt.Sprintf("c%02d", m.random.IntN(m.documents))
+			switch m.random.IntN(6) {
+			case 0:
 				m.f.batch.Delete("customers", key("acme", id), m.prior(id))
 				delete(m.docs, id)
-				continue
+			case 1, 2:
+				m.row(m.random.IntN(m.documents))
+			default:
+				doc := m.document(id)
+				m.put(id, doc)
+				m.docs[id] = doc
 			}
-			doc := m.document(id)
-			m.put(id, doc)
-			m.docs[id] = doc
 		}
 		m.f.commit()
 	}
+}
+
+// row puts or deletes a row, whose tuples follow from its number.
+func (m *model) row(n int) {
+	row := &customerv1.InteractionSummary{
+		EventId: fmt.Sprintf("e%04d", n), ProfileId: fmt.Sprintf("p%d", n%7), Time: at(n * 31 % 97), Position: uint64(n % 3), Channel: []string{"web", "phone", ""}[n%3],
+		Summary: names[m.random.IntN(len(names))],
+	}
+	if m.random.IntN(3) == 0 {
+		c := interactions()
+		require.NoError(m.t, m.f.batch.DeleteRow(&c, key("acme", row.GetEventId()), row))
+		delete(m.rows, row.GetEventId())
+		return
+	}
+	m.f.putRow("acme", row)
+	m.rows[row.GetEventId()] = row
 }
 
 func (m *model) put(id string, doc *customerv1.Customer) {
@@ -132,6 +163,7 @@ func (m *model) check() {
 	}
 	m.checkTimes()
 	m.checkIdentifiers()
+	m.checkRows()
 	for _, query := range []string{"ada", "muller", "a", "exam 1@", "de cruz", "li", "m2", "e r"} {
 		words := view.SearchWords(query)
 		if len(words) == 0 {
@@ -141,14 +173,50 @@ func (m *model) check() {
 	}
 }
 
+// checkRows compares the rows, by each of their indexes.
+func (m *model) checkRows() {
+	ids := slices.Collect(maps.Keys(m.rows))
+	byTime := func(a, b string) int {
+		return cmp.Or(m.rows[a].GetTime().AsTime().Compare(m.rows[b].GetTime().AsTime()), cmp.Compare(m.rows[a].GetPosition(), m.rows[b].GetPosition()), strings.Compare(a, b))
+	}
+	sortBy(ids, func(a, b string) int {
+		return cmp.Or(strings.Compare(m.rows[a].GetProfileId(), m.rows[b].GetProfileId()), byTime(a, b))
+	})
+	var got []string
+	for e, err := range m.f.Scan(m.t.Context(), "interactions", "acme") {
+		require.NoError(m.t, err)
+		row := &customerv1.InteractionSummary{}
+		require.NoError(m.t, proto.Unmarshal(e.Data, row))
+		require.True(m.t, proto.Equal(m.rows[e.Key.ID], row), e.Key.ID)
+		got = append(got, e.Key.ID)
+	}
+	require.Equal(m.t, ids, got)
+	q := view.Query{Tenant: "acme", Index: "by_time", Limit: 1 + m.random.IntN(60), Reverse: m.random.IntN(2) == 0}
+	require.Equal(m.t, reversed(ids, q.Reverse), pages(m.t, m.f, "interactions", q))
+	// Of some profiles, merged.
+	q.Prefixes = []view.Tuple{{view.String("p1")}, {view.String("p5")}, {view.String("p3")}}
+	some := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !slices.Contains([]string{"p1", "p5", "p3"}, m.rows[id].GetProfileId()) })
+	sortBy(some, byTime)
+	if len(some) == 0 {
+		some = nil
+	}
+	require.Equal(m.t, reversed(some, q.Reverse), pages(m.t, m.f, "interactions", q))
+	q.Index, q.Prefixes = "by_channel", []view.Tuple{{view.Bytes([]byte("web"))}}
+	web := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return m.rows[id].GetChannel() != "web" })
+	sortBy(web, func(a, b string) int {
+		return cmp.Or(m.rows[a].GetTime().AsTime().Compare(m.rows[b].GetTime().AsTime()), strings.Compare(a, b))
+	})
+	if len(web) == 0 {
+		web = nil
+	}
+	require.Equal(m.t, reversed(web, q.Reverse), pages(m.t, m.f, "interactions", q))
+}
+
 func (m *model) checkTimes() {
 	ids := slices.SortedFunc(maps.Keys(m.docs), func(a, b string) int {
 		return cmp.Or(m.docs[a].GetLastSeenTime().AsTime().Compare(m.docs[b].GetLastSeenTime().AsTime()), strings.Compare(a, b))
 	})
-	if ids == nil {
-		ids = []string{}
-	}
-	require.Equal(m.t, ids, m.f.ids("last_seen", view.Query{}))
+	require.Equal(m.t, ids, pages(m.t, m.f, "customers", view.Query{Tenant: "acme", Index: "last_seen", Limit: view.MaxLimit}))
 }
 
 func (m *model) checkIdentifiers() {

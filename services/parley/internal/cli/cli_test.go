@@ -313,7 +313,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"serve", "web", "web"}, "named twice"},
 		{[]string{"serve", "customer"}, "belong to one process"},
 		{[]string{"serve", "--event-store", "esdb://x"}, "not offered by this build"},
-		{[]string{"serve", "--views", "postgres://x"}, "not offered by this build"},
+		{[]string{"serve", "--event-store", "esdb://x"}, "not offered by this build"},
 		{[]string{"serve", "--config", "/nowhere/at/all.yaml"}, "--config /nowhere/at/all.yaml: there is no such file"},
 		{[]string{"serve", "--config", "testdata/no_configuration"}, "is no configuration"},
 		{[]string{"serve", "--nats-replicas", "many"}, "--nats-replicas"},

@@ -42,7 +42,7 @@ file. ` + "`parley config show`" + ` prints what is in force.`
 func (a *App) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [SERVICE…]",
-		Short: "Run the services: recorder, customer, feed, web, email; all of them unless some are named",
+		Short: "Run the services: recorder, customer, feed, web, email, ops; all of them unless some are named",
 		Long: `Runs the services in this process, with everything embedded: the event store,
 NATS and the read models live in the data directory.
 

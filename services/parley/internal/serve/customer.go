@@ -18,7 +18,7 @@ func (p *process) startCustomer(ctx context.Context, views view.Store) error {
 	definition := customer.Definition()
 	engine, err := projection.New(ctx, definition, p.projectionDeps(customer.Name, views, projection.Options{}))
 	if err != nil {
-		return p.dir.explain("read model customer", err)
+		return p.explainViews("customer", err)
 	}
 	p.operated(engine, messages(definition.Collections()))
 	p.stack.Push("customer projection", func(context.Context) error { return engine.Close() })

@@ -18,7 +18,7 @@ func (p *process) startMatch(ctx context.Context, views view.Store) (*match.Serv
 		Decoders: 1, Partitions: 1, LiveDelay: 5 * time.Second, ReplayCacheBytes: 16 << 20, LiveCacheBytes: 4 << 20,
 	}))
 	if err != nil {
-		return nil, p.dir.explain("read model match", err)
+		return nil, p.explainViews("match", err)
 	}
 	p.operated(engine, messages(definition.Collections()))
 	p.stack.Push("match projection", func(context.Context) error { return engine.Close() })

@@ -10,23 +10,44 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/parleyhq/parley/pkg/bus"
+	"github.com/parleyhq/parley/pkg/config"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/server"
 	"github.com/parleyhq/parley/pkg/tenant"
 	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/pkg/view/pebbleview"
+	"github.com/parleyhq/parley/pkg/view/pgview"
 	"github.com/parleyhq/parley/services/ops"
 )
 
 // openViews opens the place where the read models are kept.
-func (p *process) openViews(context.Context) (view.Store, error) {
-	views, err := pebbleview.Open(p.dir.file("views"), pebbleview.Options{Logger: p.log, Now: p.opts.Now})
-	if err != nil {
-		return nil, p.dir.explain("read models", err)
+func (p *process) openViews(ctx context.Context) (view.Store, error) {
+	var views view.Store
+	var err error
+	if p.settings.Storage.embeddedViews() {
+		views, err = pebbleview.Open(p.dir.file("views"), pebbleview.Options{Logger: p.log, Now: p.opts.Now})
+		if err != nil {
+			return nil, p.dir.explain("read models", err)
+		}
+	} else {
+		views, err = pgview.Open(ctx, pgview.Config{
+			URL: config.Secret(p.settings.Storage.Views.Reveal()), QueryMode: pgview.QueryMode(p.settings.Storage.ViewsMode), Logger: p.log, Metrics: p.registry,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("--views %s: %w", p.settings.Storage.Views, err)
+		}
 	}
 	p.stack.Push("views", func(context.Context) error { return views.Close() })
 	p.ready.Add("views", func(context.Context) error { return views.Failed() })
 	return views, nil
+}
+
+// explainViews brings an error of a read model into the form that names the flag.
+func (p *process) explainViews(name string, err error) error {
+	if p.settings.Storage.embeddedViews() {
+		return p.dir.explain("read model "+name, err)
+	}
+	return fmt.Errorf("--views %s: read model %s: %w", p.settings.Storage.Views, name, err)
 }
 
 // projectionDeps are what a projection stands on in this process.

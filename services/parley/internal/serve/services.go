@@ -192,7 +192,7 @@ func (p *process) startRecorder(ctx context.Context, resolver *identity.Resolver
 func (p *process) startFeed(ctx context.Context, views view.Store) error {
 	index, err := feed.OpenIndex(ctx, feed.IndexDeps{Log: p.running.log, Views: views, Logger: p.log})
 	if err != nil {
-		return p.dir.explain("read model feed", err)
+		return p.explainViews("feed", err)
 	}
 	p.stack.Push("feed index", func(context.Context) error { return index.Close() })
 	service, err := feed.NewServer(feed.Deps{

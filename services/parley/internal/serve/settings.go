@@ -14,6 +14,7 @@ import (
 	"github.com/parleyhq/parley/pkg/config"
 	"github.com/parleyhq/parley/pkg/credential"
 	"github.com/parleyhq/parley/pkg/server"
+	"github.com/parleyhq/parley/pkg/view/pgview"
 	"github.com/parleyhq/parley/services/web"
 )
 
@@ -37,7 +38,9 @@ type Storage struct {
 	// EventStore is `embedded`, or the URL of an EventStoreDB. Defaults to embedded.
 	EventStore string `flag:"event-store" usage:"event store: embedded, or the URL of an EventStoreDB (esdb://…)"`
 	// Views is `embedded`, or the URL of a Postgres. Defaults to embedded.
-	Views string `flag:"views" usage:"read models: embedded, or the URL of a Postgres (postgres://…)"`
+	Views config.Location `flag:"views" usage:"read models: embedded, or the URL of a Postgres (postgres://…)"`
+	// ViewsMode says how statements are sent to Postgres. Defaults to cache_statement.
+	ViewsMode string `flag:"views-mode" usage:"how statements are sent to Postgres: cache_statement; exec; or simple_protocol, for PgBouncer in transaction mode"`
 	// ProfileSecret keys the ids of profiles. Defaults to one that is made once and kept in the data directory.
 	ProfileSecret config.Secret `flag:"profile-secret" usage:"secret that the ids of profiles are keyed with, at least 16 characters; made once and kept in the data directory unless given"`
 	// DefaultRegion of phone numbers without a country code, ISO 3166. Defaults to none: such numbers identify nobody.
@@ -163,7 +166,7 @@ const (
 // DefaultSettings are those of a process on somebody's laptop.
 func DefaultSettings() Settings {
 	return Settings{
-		Storage: Storage{DataDir: "./parley-data", EventStore: embeddedEngine, Views: embeddedEngine},
+		Storage: Storage{DataDir: "./parley-data", EventStore: embeddedEngine, Views: embeddedEngine, ViewsMode: string(pgview.CacheStatement)},
 		Listen:  Listen{GRPC: "127.0.0.1:7300", HTTP: "127.0.0.1:7380", SMTP: "127.0.0.1:2525", Admin: "127.0.0.1:7390", NATS: "127.0.0.1:4222"},
 		Access:  Access{WriteKeys: []WriteKey{{Key: DevKey, Tenant: DefaultTenant, Source: "dev"}}},
 		NATS:    NATS{MaxIngress: 1 << 30},
@@ -172,6 +175,11 @@ func DefaultSettings() Settings {
 		Process: Process{LogFormat: "auto", LogLevel: "info", TraceShare: 0.01, StopTimeout: 20 * time.Second},
 	}
 }
+
+// embeddedViews says that the read models are kept in the data directory.
+func (s *Storage) embeddedViews() bool { return s.Views == embeddedEngine }
+
+var viewsModes = []string{string(pgview.CacheStatement), string(pgview.Exec), string(pgview.SimpleProtocol)}
 
 // ErrUnsupported says that this build does not offer what the settings ask for.
 var ErrUnsupported = errors.New("not offered by this build")
@@ -249,12 +257,11 @@ func (s *Settings) checkEngines(services []string) error {
 			errs = append(errs, fmt.Errorf("--event-store: EventStoreDB is %w; leave the setting out to use the embedded event store", ErrUnsupported))
 		}
 	}
-	if s.Storage.Views != embeddedEngine {
-		if !strings.HasPrefix(s.Storage.Views, "postgres://") && !strings.HasPrefix(s.Storage.Views, "postgresql://") {
-			errs = append(errs, fmt.Errorf("--views %s: want embedded", s.Storage.Views))
-		} else {
-			errs = append(errs, fmt.Errorf("--views: Postgres is %w; leave the setting out to use the embedded views", ErrUnsupported))
-		}
+	if !s.Storage.embeddedViews() && !strings.HasPrefix(s.Storage.Views.Reveal(), "postgres://") && !strings.HasPrefix(s.Storage.Views.Reveal(), "postgresql://") {
+		errs = append(errs, fmt.Errorf("--views %s: want embedded, or the URL of a Postgres (postgres://…)", s.Storage.Views))
+	}
+	if !slices.Contains(viewsModes, s.Storage.ViewsMode) {
+		errs = append(errs, fmt.Errorf("--views-mode %s: there are %s", s.Storage.ViewsMode, strings.Join(viewsModes, ", ")))
 	}
 	for _, name := range services {
 		if !slices.Contains(Services(), name) {
@@ -287,7 +294,7 @@ func (s *Settings) checkEngines(services []string) error {
 	}
 	return fmt.Errorf("%s without %s: the embedded event store, NATS and views belong to one process, so all services have to run in it: "+
 		"leave the names out, or run `parley serve recorder customer feed ops` and the gateways, for example `parley serve web`, over one external --nats; "+
-		"other services in processes of their own need --event-store esdb://…, --nats and --views postgres://…, and the first and the last are %w",
+		"other services in processes of their own need --event-store esdb://…, --nats and --views postgres://…, and the first is %w",
 		strings.Join(services, ", "), strings.Join(missing, ", "), ErrUnsupported)
 }
 

@@ -20,7 +20,7 @@ import (
 
 // texts gives every setting a value that is not its default.
 var texts = map[string]string{
-	"data-dir": "/var/lib/parley", "event-store": "esdb://one", "views": "postgres://two", "profile-secret": "0123456789abcdef", "default-region": "AT",
+	"data-dir": "/var/lib/parley", "event-store": "esdb://one", "views": "postgres://two", "views-mode": "exec", "profile-secret": "0123456789abcdef", "default-region": "AT",
 	"grpc-listen": "127.0.0.2:1", "http-listen": "127.0.0.2:2", "smtp-listen": "127.0.0.2:5", "admin-listen": "127.0.0.2:3", "nats-listen": "127.0.0.2:4",
 	"api-keys":      "name=shop,hash=sha256:ab,tenant=acme,source=shop,scopes=record+read;name=ops,hash=sha256:cd,tenant=acme,scopes=ops",
 	"write-keys":    "key=k1,tenant=acme,source=site,region=AT,currency=EUR,rate=50",
@@ -145,7 +145,8 @@ func TestCheckNamesTheFlag(t *testing.T) {
 	}{
 		"event store": {change: func(s *serve.Settings) { s.Storage.EventStore = "esdb://x" }, want: "--event-store: EventStoreDB is not offered by this build; leave the setting out"},
 		"odd store":   {change: func(s *serve.Settings) { s.Storage.EventStore = "sqlite" }, want: "--event-store sqlite: want embedded"},
-		"views":       {change: func(s *serve.Settings) { s.Storage.Views = "postgres://x" }, want: "--views: Postgres is not offered by this build"},
+		"views":       {change: func(s *serve.Settings) { s.Storage.Views = "mysql://x" }, want: "--views mysql://x: want embedded, or the URL of a Postgres"},
+		"views mode":  {change: func(s *serve.Settings) { s.Storage.ViewsMode = "fast" }, want: "--views-mode fast: there are cache_statement, exec, simple_protocol"},
 		"address":     {change: func(s *serve.Settings) { s.Listen.HTTP = "80" }, want: "--http-listen 80: want host:port"},
 		"key":         {change: func(s *serve.Settings) { s.Access.APIKeys = []serve.APIKey{{Name: "x"}} }, want: "--api-keys: API key 1"},
 		"write key":   {change: func(s *serve.Settings) { s.Access.WriteKeys[0].Tenant = "No" }, want: "--write-keys"},
@@ -195,5 +196,7 @@ func TestCheckNamesTheFlag(t *testing.T) {
 	require.NoError(t, s.Check([]string{"web", "email"}))
 	require.NoError(t, s.Check([]string{"email"}))
 	s.Storage.Views = "postgresql://x"
+	require.NoError(t, s.Check(nil))
+	s.Storage.EventStore = "esdb://x"
 	require.ErrorIs(t, s.Check(nil), serve.ErrUnsupported)
 }
