@@ -492,6 +492,10 @@ func (r *runner) catchUp(ctx context.Context) (moved bool, err error) {
 	if head, err := r.deps.Log.Head(ctx); err == nil {
 		r.sawHead(head)
 	}
+	// What it knew while it folded by itself is of the past.
+	r.mu.Lock()
+	r.newest, r.pending, r.letters = time.Time{}, time.Time{}, letterCounts{}
+	r.mu.Unlock()
 	r.setState(following(r.currentStatus()), nil)
 	return position > before, nil
 }

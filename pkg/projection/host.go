@@ -91,7 +91,7 @@ func (h *host) open(ctx context.Context, ns view.Namespace) (*runner, error) {
 	if h.closed {
 		return nil, view.ErrClosed
 	}
-	r, err := newRunner(ctx, h.definitions[ns.Version], ns, &h.deps, h.deps.Options)
+	r, err := newRunner(ctx, h.definitions[ns.Version], ns, &h.deps, h.deps.Options, h.statusOf)
 	if err != nil {
 		return nil, err
 	}

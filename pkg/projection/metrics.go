@@ -18,7 +18,7 @@ type metrics struct {
 	all           []prometheus.Collector
 }
 
-func newMetrics(r *runner, registerer prometheus.Registerer) (*metrics, error) {
+func newMetrics(r *runner, status func(*runner) Status, registerer prometheus.Registerer) (*metrics, error) {
 	ns := r.ns
 	labels := prometheus.Labels{
 		"projection": ns.Projection, "version": strconv.FormatUint(uint64(ns.Version), 10),
@@ -29,7 +29,7 @@ func newMetrics(r *runner, registerer prometheus.Registerer) (*metrics, error) {
 	}
 	gauge := func(name, help string, value func(Status) float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
-			func() float64 { return value(r.currentStatus()) })
+			func() float64 { return value(status(r)) })
 	}
 	m := &metrics{
 		registerer: registerer,

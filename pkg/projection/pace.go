@@ -20,6 +20,9 @@ type pace struct {
 
 	now func() time.Time
 
+	// shared is share in thousandths, for who decodes.
+	shared atomic.Int32
+
 	// Of the session's goroutine.
 	due      time.Time // when the next event may be folded, by limit
 	began    time.Time // of the portion at hand
@@ -35,7 +38,7 @@ const (
 	// gentlePortion is how many events are folded between two looks at the clock,
 	// gentleCommit how many are committed at once: what is done at a stretch keeps reads waiting.
 	gentlePortion = 128
-	gentleCommit  = 512
+	gentleCommit  = 256
 	// paceEvery is how often the share is set anew.
 	paceEvery = 20 * time.Millisecond
 	// readsLinger is how long reads count as going on after the last.
@@ -95,6 +98,7 @@ func (p *pace) gentle(now time.Time, reads int64) time.Duration {
 	}
 	if p.busy.IsZero() || now.Sub(p.busy) > readsLinger {
 		p.share = 1
+		p.shared.Store(0)
 		return 0
 	}
 	if p.share == 0 {
@@ -108,8 +112,19 @@ func (p *pace) gentle(now time.Time, reads int64) time.Duration {
 			p.share = min(p.share+0.03, 1)
 		}
 	}
+	p.shared.Store(int32(1000 * p.share))
 	worked := now.Sub(p.began)
 	return min(time.Duration(float64(worked)*(1/p.share-1)), longestRest)
+}
+
+// gentleDecode is how many records are decoded between two rests.
+const gentleDecode = 64
+
+// restDecoding rests after having decoded since began.
+func (p *pace) restDecoding(ctx context.Context, began time.Time) {
+	if share := p.shared.Load(); share > 0 && share < 1000 {
+		sleep(ctx, min(p.now().Sub(began)*time.Duration(1000-share)/time.Duration(share), longestRest))
+	}
 }
 
 // turnsLate says whether goroutines waited long for their turn since it was

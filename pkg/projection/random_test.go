@@ -3,7 +3,6 @@ package projection_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -103,7 +102,6 @@ type operators struct {
 	log   eventstore.Store
 	g     *generator
 	seed  uint64
-	made  int
 
 	views view.Store
 	e     *visitEngine
@@ -264,6 +262,6 @@ func (o *operators) finish() {
 		requireClean(o.T, o.e, o.log)
 		compared = append(compared, o.e.Status().Namespace.String())
 	}
-	o.Log(fmt.Sprintf("%d events; equal in the end: %s", head, strings.Join(compared, ", ")))
+	o.Logf("%d events; equal in the end: %s", head, strings.Join(compared, ", "))
 	o.end()
 }

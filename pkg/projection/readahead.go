@@ -90,6 +90,8 @@ type readAhead struct {
 	// head is told the log's head as far as known.
 	head func(eventstore.Position)
 	now  func() time.Time
+	// pace rests between records; nil for never.
+	pace *pace
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -133,7 +135,7 @@ func (r *runner) startAhead(ctx context.Context, after eventstore.Position, type
 		ordered: make(chan *chunk, r.opts.ReadAhead),
 		decode:  make(chan *chunk, r.opts.ReadAhead),
 		spare:   make(chan *chunk, r.opts.ReadAhead+2),
-		head:    head, now: r.deps.Now, cancel: cancel,
+		head:    head, now: r.deps.Now, cancel: cancel, pace: &r.pace,
 	}
 	ra.done.Go(func() {
 		defer close(ra.ordered)
@@ -143,7 +145,7 @@ func (r *runner) startAhead(ctx context.Context, after eventstore.Position, type
 	for range r.opts.Decoders {
 		ra.done.Go(func() {
 			for c := range ra.decode {
-				ra.decodeChunk(c)
+				ra.decodeChunk(ctx, c)
 			}
 		})
 	}
@@ -221,13 +223,18 @@ func (ra *readAhead) release(c *chunk) {
 	}
 }
 
-func (ra *readAhead) decodeChunk(c *chunk) {
+func (ra *readAhead) decodeChunk(ctx context.Context, c *chunk) {
 	defer close(c.ready)
 	c.events = c.events[:cap(c.events)]
 	for len(c.events) < len(c.records) {
 		c.events = append(c.events, &eventv1.RecordedEvent{})
 	}
+	began := ra.now()
 	for i, rec := range c.records {
+		if i%gentleDecode == gentleDecode-1 {
+			ra.pace.restDecoding(ctx, began)
+			began = ra.now()
+		}
 		if c.events[i] == nil {
 			c.events[i] = &eventv1.RecordedEvent{}
 		}

@@ -77,7 +77,8 @@ type runner struct {
 	asked chan struct{}
 }
 
-func newRunner(ctx context.Context, def definition, ns view.Namespace, deps *Deps, opts Options) (*runner, error) {
+// newRunner opens a generation. Its metrics say of it what status does, pauses included.
+func newRunner(ctx context.Context, def definition, ns view.Namespace, deps *Deps, opts Options, status func(*runner) Status) (*runner, error) {
 	gen, err := deps.Views.Open(ctx, ns, def.Collections()...)
 	if err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func newRunner(ctx context.Context, def definition, ns view.Namespace, deps *Dep
 	c, err := gen.Checkpoint(ctx)
 	if err == nil {
 		r.waiters.set(c.Position)
-		r.metrics, err = newMetrics(r, deps.Metrics)
+		r.metrics, err = newMetrics(r, status, deps.Metrics)
 	}
 	if err != nil {
 		return nil, errors.Join(err, gen.Close())

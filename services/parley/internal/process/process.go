@@ -37,6 +37,8 @@ type Process struct {
 	Started time.Duration
 
 	cmd    *exec.Cmd
+	ready  string // its ready file
+	begun  time.Time
 	output *tail
 	ended  chan struct{}
 	err    error // why it ended; set before ended is closed
@@ -63,16 +65,29 @@ func Start(tb testing.TB, dataDir string, flags ...string) *Process {
 // Try is Start for a process that may fail to come up.
 func Try(tb testing.TB, dataDir string, flags ...string) (*Process, error) {
 	tb.Helper()
-	ready := filepath.Join(tb.TempDir(), "ready.json")
+	p, err := Begin(tb, dataDir, flags...)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Await(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Begin is Try for a process that may be killed before it serves: it returns
+// at once. Its addresses are known once Await has returned.
+func Begin(tb testing.TB, dataDir string, flags ...string) (*Process, error) {
+	tb.Helper()
 	const anyPort = "127.0.0.1:0"
+	p := &Process{ready: filepath.Join(tb.TempDir(), "ready.json"), output: &tail{limit: 64 << 10}, ended: make(chan struct{})}
 	args := append([]string{
-		"serve", "--data-dir", dataDir, "--ready-file", ready,
+		"serve", "--data-dir", dataDir, "--ready-file", p.ready,
 		"--grpc-listen", anyPort, "--http-listen", anyPort, "--smtp-listen", anyPort, "--admin-listen", anyPort, "--nats-listen", anyPort,
 	}, flags...)
-	p := &Process{output: &tail{limit: 64 << 10}, ended: make(chan struct{})}
 	p.cmd = exec.Command(Binary(tb), args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
-	begun := time.Now()
+	p.begun = time.Now()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start parley: %w", err)
 	}
@@ -81,27 +96,35 @@ func Try(tb testing.TB, dataDir string, flags ...string) (*Process, error) {
 		close(p.ended)
 	}()
 	tb.Cleanup(p.Kill)
+	return p, nil
+}
 
+// Await returns once the process serves, or with why it does not. One that
+// does not come up in time is killed.
+func (p *Process) Await() error {
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	deadline := time.NewTimer(startDeadline)
 	defer deadline.Stop()
 	for {
-		content, err := os.ReadFile(ready)
+		content, err := os.ReadFile(p.ready)
 		if err == nil && json.Unmarshal(content, &p.Addresses) == nil {
-			p.Started = time.Since(begun)
-			return p, nil
+			p.Started = time.Since(p.begun)
+			return nil
 		}
 		select {
 		case <-p.ended:
-			return nil, fmt.Errorf("parley serve ended before it served: %w\n%s", p.err, p.output)
+			return fmt.Errorf("parley serve ended before it served: %w\n%s", p.err, p.output)
 		case <-deadline.C:
 			p.Kill()
-			return nil, fmt.Errorf("parley serve did not come up within %s\n%s", startDeadline, p.output)
+			return fmt.Errorf("parley serve did not come up within %s\n%s", startDeadline, p.output)
 		case <-ticker.C:
 		}
 	}
 }
+
+// Ended is closed once the process has ended, however it did.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
 
 // Kill ends the process at once, as kill -9 does, and waits until it is gone.
 func (p *Process) Kill() {
