@@ -485,6 +485,8 @@ func (*awayLog) StreamHead(context.Context, string) (eventstore.Revision, error)
 	return eventstore.NoStream, nil
 }
 
-func (*awayLog) Head(context.Context) (eventstore.Position, error) { return 0, eventstore.ErrUnavailable }
+func (*awayLog) Head(context.Context) (eventstore.Position, error) {
+	return 0, eventstore.ErrUnavailable
+}
 
 func (*awayLog) LogID() uuid.UUID { return uuid.UUID{1} }

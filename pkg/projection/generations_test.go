@@ -529,3 +529,27 @@ func TestOneScanForSeveral(t *testing.T) {
 	require.Equal(t, before+1, log.fromStart.Load())
 	requireClean(t, engines[0], log)
 }
+
+// TestListed shows a projection that operators can do nothing with.
+func TestListed(t *testing.T) {
+	t.Parallel()
+	log := projectiontest.NewLog(t)
+	last := projectiontest.Append(t, log, newGenerator(3, 5).events(20)...)
+	e, _ := projectiontest.Start(t, visits(), log, projectiontest.NewViews(t), projection.Options{})
+	projectiontest.WaitFor(t, e, last)
+	l := projection.Listed(e)
+	report, err := l.Report(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "visits", report.GetName())
+	require.Len(t, report.GetGenerations(), 1)
+	require.EqualValues(t, last, report.GetGenerations()[0].GetPosition())
+	require.Zero(t, report.GetGenerations()[0].GetLagEvents())
+	require.ErrorIs(t, l.Pause(t.Context(), projection.By{}), projection.ErrNotOperable)
+	_, err = l.Rebuild(t.Context(), projection.By{}, projection.RebuildOptions{})
+	require.ErrorIs(t, err, projection.ErrNotOperable)
+	_, err = l.Verify(t.Context(), projection.By{}, projection.VerifyOptions{})
+	require.ErrorIs(t, err, projection.ErrNotOperable)
+	page, err := l.DeadLetters(t.Context(), view.Namespace{}, projection.DeadLetterQuery{})
+	require.NoError(t, err)
+	require.Empty(t, page.DeadLetters)
+}

@@ -59,6 +59,7 @@ var rules = []rule{
 	{is: projection.ErrAlreadyServing, code: codes.FailedPrecondition, reason: errorv1.Reason_REASON_ALREADY_SERVING, message: "the generation serves: there is nothing to switch, and it can be dropped only once another one serves"},
 	{is: projection.ErrNothingToRollBack, code: codes.FailedPrecondition, reason: errorv1.Reason_REASON_NOTHING_TO_ROLL_BACK, message: "no generation served before, or it was dropped: `parley projections rebuild` makes another one to switch to"},
 	{is: projection.ErrFrozen, code: codes.FailedPrecondition, reason: errorv1.Reason_REASON_GENERATION_FROZEN, message: "this binary has no fold for the generation's version, so that it stays as it is: run a binary that has, or rebuild with this one"},
+	{is: projection.ErrNotOperable, code: codes.FailedPrecondition, reason: errorv1.Reason_REASON_NOT_OPERABLE, message: "the projection is one index of the log, without generations: there is nothing to operate"},
 	{is: projection.ErrPaused, code: codes.Unavailable, reason: errorv1.Reason_REASON_NOT_ACTIVE, message: "the projection is paused: `parley projections resume` lets it go on"},
 	{is: token.ErrInvalid, code: codes.InvalidArgument, reason: errorv1.Reason_REASON_INVALID_TOKEN, message: "the token was not made by this service, or was changed"},
 	{is: token.ErrMismatch, code: codes.InvalidArgument, reason: errorv1.Reason_REASON_INVALID_TOKEN, message: "the page token belongs to another request: repeat the one that gave it"},

@@ -13,6 +13,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	"github.com/parleyhq/parley/pkg/identity"
+	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rawproto"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/server"
@@ -202,6 +203,7 @@ func (p *process) startFeed(ctx context.Context, views view.Store) error {
 		return err
 	}
 	service.Register(p.grpc.Registrar(tenant.Read))
+	p.operated(projection.Listed(index), nil)
 	p.project(ctx, Feed, index)
 	return nil
 }

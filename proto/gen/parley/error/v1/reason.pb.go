@@ -102,6 +102,8 @@ const (
 	Reason_REASON_ALREADY_FOLDED Reason = 33
 	// No process folds the projection at the moment. UNAVAILABLE. Retry.
 	Reason_REASON_NOT_ACTIVE Reason = 34
+	// The projection is only listed: it is one index of the log, without generations. FAILED_PRECONDITION.
+	Reason_REASON_NOT_OPERABLE Reason = 35
 )
 
 // Enum value maps for Reason.
@@ -142,6 +144,7 @@ var (
 		32: "REASON_GENERATION_FROZEN",
 		33: "REASON_ALREADY_FOLDED",
 		34: "REASON_NOT_ACTIVE",
+		35: "REASON_NOT_OPERABLE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":               0,
@@ -179,6 +182,7 @@ var (
 		"REASON_GENERATION_FROZEN":         32,
 		"REASON_ALREADY_FOLDED":            33,
 		"REASON_NOT_ACTIVE":                34,
+		"REASON_NOT_OPERABLE":              35,
 	}
 )
 
@@ -213,7 +217,7 @@ var File_parley_error_v1_reason_proto protoreflect.FileDescriptor
 
 const file_parley_error_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cparley/error/v1/reason.proto\x12\x0fparley.error.v1*\xbe\a\n" +
+	"\x1cparley/error/v1/reason.proto\x12\x0fparley.error.v1*\xd7\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_INVALID_FIELD\x10\x01\x12\x18\n" +
@@ -250,7 +254,8 @@ const file_parley_error_v1_reason_proto_rawDesc = "" +
 	"\x1bREASON_NOTHING_TO_ROLL_BACK\x10\x1f\x12\x1c\n" +
 	"\x18REASON_GENERATION_FROZEN\x10 \x12\x19\n" +
 	"\x15REASON_ALREADY_FOLDED\x10!\x12\x15\n" +
-	"\x11REASON_NOT_ACTIVE\x10\"B>Z<github.com/parleyhq/parley/proto/gen/parley/error/v1;errorv1b\x06proto3"
+	"\x11REASON_NOT_ACTIVE\x10\"\x12\x17\n" +
+	"\x13REASON_NOT_OPERABLE\x10#B>Z<github.com/parleyhq/parley/proto/gen/parley/error/v1;errorv1b\x06proto3"
 
 var (
 	file_parley_error_v1_reason_proto_rawDescOnce sync.Once

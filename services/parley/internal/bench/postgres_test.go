@@ -1,0 +1,143 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parleyhq/parley/pkg/config"
+	"github.com/parleyhq/parley/pkg/event"
+	"github.com/parleyhq/parley/pkg/eventstore/embedded"
+	"github.com/parleyhq/parley/pkg/projection"
+	"github.com/parleyhq/parley/pkg/testkit/postgres"
+	"github.com/parleyhq/parley/pkg/view"
+	"github.com/parleyhq/parley/pkg/view/pgview"
+	"github.com/parleyhq/parley/services/customer"
+)
+
+// BenchmarkReplayPostgres folds a log into a fresh customer 360 in Postgres,
+// beside the same commits without the fold: the rows that the replay wrote,
+// written again as they were.
+func BenchmarkReplayPostgres(b *testing.B) {
+	dir := logOf(b, sized(200_000))
+	server := postgres.Server(b, postgres.SharedBuffers("256MB"), postgres.Setting("max_wal_size", "4GB"))
+	for b.Loop() {
+		views := openPostgres(b, server)
+		recording := &recordingViews{Store: views}
+		events, replay := replayInto(b, dir, recording)
+		require.NoError(b, views.Close())
+
+		views = openPostgres(b, server)
+		yardstick := recording.writeAgain(b, views)
+		require.NoError(b, views.Close())
+
+		rate, bare := perSecond(events, replay), perSecond(events, yardstick)
+		b.ReportMetric(rate, "events/s")
+		b.ReportMetric(bare, "rows-only-events/s")
+		report(row{
+			what:      fmt.Sprintf("replay of the customer 360 into Postgres %d, %d events, %d rows", server.Version()/10000, events, recording.rows),
+			figure:    thousands(rate),
+			yardstick: "the same row writes without the fold: " + thousands(bare),
+			ratio:     ratio(rate / bare),
+			floor:     "0.7; 0.9",
+		})
+	}
+}
+
+func openPostgres(b *testing.B, server *postgres.Cluster) view.Store {
+	b.Helper()
+	views, err := pgview.Open(b.Context(), pgview.Config{URL: config.Secret(server.Database(b).URL())})
+	require.NoError(b, err)
+	return views
+}
+
+// replayInto folds the whole log into views.
+func replayInto(b *testing.B, dir string, views view.Store) (events int, took time.Duration) {
+	b.Helper()
+	log, err := embedded.Open(filepath.Join(dir, "log"), embedded.Options{})
+	require.NoError(b, err)
+	defer func() { require.NoError(b, log.Close()) }()
+	head, err := log.Head(b.Context())
+	require.NoError(b, err)
+	begun := time.Now()
+	engine, err := projection.New(b.Context(), customer.Definition(), projection.Deps{Log: log, Codec: event.NewCodec(), Views: views})
+	require.NoError(b, err)
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- engine.Run(ctx) }()
+	require.NoError(b, engine.WaitFor(ctx, head))
+	took = time.Since(begun)
+	cancel()
+	require.NoError(b, <-ended)
+	require.NoError(b, engine.Close())
+	return int(head), took
+}
+
+// recordingViews remembers what was committed.
+type recordingViews struct {
+	view.Store
+	collections []view.Collection
+	batches     []recordedBatch
+	rows        int
+}
+
+type recordedBatch struct {
+	checkpoint view.Checkpoint
+	ops        []view.Op
+}
+
+func (r *recordingViews) Open(ctx context.Context, ns view.Namespace, collections ...view.Collection) (view.Generation, error) {
+	g, err := r.Store.Open(ctx, ns, collections...)
+	r.collections = collections
+	return &recordingGeneration{Generation: g, into: r}, err
+}
+
+type recordingGeneration struct {
+	view.Generation
+	into *recordingViews
+}
+
+func (g *recordingGeneration) Commit(ctx context.Context, batch *view.Batch) error {
+	// The rows' bytes are the batch's for ever; its list of them is used again.
+	g.into.batches = append(g.into.batches, recordedBatch{checkpoint: batch.Checkpoint, ops: append([]view.Op(nil), batch.Ops()...)})
+	g.into.rows += batch.Len()
+	return g.Generation.Commit(ctx, batch)
+}
+
+// writeAgain commits what was recorded, into other views.
+func (r *recordingViews) writeAgain(b *testing.B, views view.Store) time.Duration {
+	b.Helper()
+	ns := r.batches[0].checkpoint.Namespace
+	gen, err := views.Open(b.Context(), ns, r.collections...)
+	require.NoError(b, err)
+	defer func() { require.NoError(b, gen.Close()) }()
+	token, err := gen.Fence(b.Context())
+	require.NoError(b, err)
+	clustered := map[string]bool{}
+	for i := range r.collections {
+		clustered[r.collections[i].Name] = r.collections[i].Clustered
+	}
+	begun := time.Now()
+	var batch view.Batch
+	for i := range r.batches {
+		batch.Reset()
+		batch.Checkpoint = r.batches[i].checkpoint
+		batch.Checkpoint.Token = token
+		for _, op := range r.batches[i].ops {
+			switch {
+			case op.Delete:
+				batch.Delete(op.Collection, op.Key, op.Prior)
+			case clustered[op.Collection]:
+				batch.AppendRow(op.Collection, op.Key, op.Row)
+			default:
+				batch.PutRow(op.Collection, op.Key, op.Row, op.Prior)
+			}
+		}
+		require.NoError(b, gen.Commit(b.Context(), &batch))
+	}
+	return time.Since(begun)
+}
