@@ -14,7 +14,7 @@ import (
 	"github.com/parleyhq/parley/pkg/view"
 )
 
-// ErrNotOperable: operators can only look at the projection.
+// ErrNotOperable says that operators can only look at the projection.
 var ErrNotOperable = errors.New("the projection is only listed")
 
 // Listed shows operators a projection that no engine runs: a simple index of

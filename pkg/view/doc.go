@@ -2,10 +2,14 @@
 // are declared and never written by hand.
 //
 // A document is a protobuf message, the same that gRPC serves, so a read is a
-// key lookup whose stored bytes go out as they are. A driver (view/pebbleview)
-// stores documents, keeps their index entries exactly in step, and commits
-// them together with the checkpoint of whoever wrote them. The exported suite
-// viewtest holds every driver to this contract.
+// key lookup whose bytes go out as they are. A driver (view/pebbleview in the
+// process, view/pgview in Postgres) stores documents, keeps their index entries
+// exactly in step, and commits them together with the checkpoint of whoever
+// wrote them. The exported suite viewtest holds every driver to this contract.
+//
+// Not every driver can keep a text with U+0000, or fields that the message's
+// type does not have; one that cannot refuses the commit with ErrInvalid. All
+// else comes back as it was.
 //
 // # Namespaces
 //

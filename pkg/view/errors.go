@@ -30,7 +30,8 @@ var (
 	// ErrFull: the store cannot take more (disk full). Nothing of the commit
 	// was kept; reads go on.
 	ErrFull = errors.New("store is full")
-	// ErrUnavailable: the store cannot be written now; nothing of the commit was kept. Retry.
+	// ErrUnavailable: the store cannot be written now, or not be reached; nothing
+	// of the commit was kept, unless the error says that this is not known. Retry.
 	ErrUnavailable = errors.New("store unavailable")
 	// ErrFailed: the store broke and takes no more commits until it is opened again.
 	ErrFailed = errors.New("store failed")

@@ -78,8 +78,14 @@ type Generation interface {
 	// commits with an older one fail with ErrFenced.
 	Fence(ctx context.Context) (uint64, error)
 	// Commit writes the batch's rows and its checkpoint, all or nothing. It
-	// fails with ErrFenced, ErrFull, ErrUnavailable, ErrFailed, ErrInvalid or
-	// ErrClosed and has then changed nothing. The batch may be reset and used again afterwards.
+	// fails with ErrFenced, ErrFull, ErrUnavailable, ErrFailed, ErrInvalid,
+	// ErrDropped, ErrServer, ErrCorrupt or ErrClosed and has then changed nothing,
+	// but for one case: where the connection to a server breaks, or ctx ends, in the
+	// middle, the commit may have been made all the same. The error says so, and
+	// Checkpoint tells. A writer whose commit failed reads Checkpoint and goes
+	// on from there; until he has, a store that notices that it is not where
+	// he thinks answers ErrUnavailable. The batch may be reset and used again
+	// afterwards.
 	Commit(ctx context.Context, batch *Batch) error
 	// Snapshot gives a reader that sees the last commit's state for as long as
 	// it is open. Keep it open for moments only.

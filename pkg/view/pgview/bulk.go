@@ -61,16 +61,16 @@ func (t *transaction) documents(ctx context.Context, cw *collectionWrites, fresh
 	if err != nil {
 		return err
 	}
-	var new []change
+	var news []change
 	if fresh {
-		new, put = c.fresh(put)
+		news, put = c.fresh(put)
 	}
-	if len(new) > 0 {
+	if len(news) > 0 {
 		columns := list(c.key(), plain) + ", document, meta"
 		if c.hasTerms() {
 			columns += ", terms"
 		}
-		rows := &copyRows{n: len(new), row: func(b *copyBuffer, i int) error { return c.copyRow(b, &new[i]) }}
+		rows := &copyRows{n: len(news), row: func(b *copyBuffer, i int) error { return c.copyRow(b, &news[i]) }}
 		if err := t.copy(ctx, c.table.qualified, columns, rows); err != nil {
 			return err
 		}
@@ -172,20 +172,20 @@ func (t *transaction) texts(ctx context.Context, cw *collectionWrites, index int
 	if err != nil {
 		return err
 	}
-	var new, others []textWrite
+	var news, others []textWrite
 	for _, put := range w.put {
 		if fresh && !put.stored {
-			new = append(new, put)
+			news = append(news, put)
 		} else {
 			others = append(others, put)
 		}
 	}
-	if len(new) < copyAtLeast {
-		new, others = nil, w.put
+	if len(news) < copyAtLeast {
+		news, others = nil, w.put
 	}
-	if len(new) > 0 {
-		rows := &copyRows{n: len(new), row: func(b *copyBuffer, i int) error {
-			put := &new[i]
+	if len(news) > 0 {
+		rows := &copyRows{n: len(news), row: func(b *copyBuffer, i int) error {
+			put := &news[i]
 			b.fields(5)
 			b.text(put.key.Tenant)
 			b.text(put.key.ID)

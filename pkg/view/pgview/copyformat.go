@@ -3,6 +3,7 @@ package pgview
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 
 	"github.com/parleyhq/parley/pkg/view"
@@ -30,7 +31,7 @@ var _ io.Reader = (*copyRows)(nil)
 func (r *copyRows) Read(p []byte) (int, error) {
 	if r.at == len(r.b.data) {
 		if err := r.fill(); err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				r.err = err
 			}
 			return 0, err

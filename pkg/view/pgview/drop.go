@@ -33,7 +33,7 @@ func (s *Store) drop(ctx context.Context, ns view.Namespace) error {
 	if err != nil {
 		return err
 	}
-	if err := s.markDropped(ctx, ns); err != nil && !(left && errors.Is(err, view.ErrNotFound)) {
+	if err := s.markDropped(ctx, ns); err != nil && (!left || !errors.Is(err, view.ErrNotFound)) {
 		return err
 	}
 	if err := s.finishDrops(ctx); err != nil {

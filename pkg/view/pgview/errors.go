@@ -44,7 +44,7 @@ func classify(ctx context.Context, err error) error {
 	var pg *pgconn.PgError
 	switch {
 	case errors.As(err, &pg):
-		class, advice := classOf(pg)
+		advice, class := classOf(pg)
 		return fmt.Errorf("%w%s: %w", class, advice, err)
 	case ctx.Err() != nil:
 		return err
@@ -66,39 +66,39 @@ func broken(err error) bool {
 }
 
 // classOf classifies what the server says, and adds what to do.
-func classOf(pg *pgconn.PgError) (class error, advice string) {
+func classOf(pg *pgconn.PgError) (advice string, class error) {
 	switch pg.Code {
 	case stateDropped, "42P01", "3F000": // undefined table, invalid schema name
-		return view.ErrDropped, ""
+		return "", view.ErrDropped
 	case stateFenced:
-		return view.ErrFenced, ""
+		return "", view.ErrFenced
 	case stateNoToken:
-		return view.ErrInvalid, ""
+		return "", view.ErrInvalid
 	case stateDiverged:
-		return view.ErrUnavailable, ""
+		return "", view.ErrUnavailable
 	case "53100", "53200": // disk full, out of memory
-		return view.ErrFull, ""
+		return "", view.ErrFull
 	case "28000", "28P01":
-		return view.ErrServer, " (the server refuses user or password: check the URL and pg_hba.conf)"
+		return " (the server refuses user or password: check the URL and pg_hba.conf)", view.ErrServer
 	case "3D000":
-		return view.ErrServer, " (create the database, with ENCODING 'UTF8', or let the URL name another)"
+		return " (create the database, with ENCODING 'UTF8', or let the URL name another)", view.ErrServer
 	case "42501":
-		return view.ErrServer, " (let the user own the database, or GRANT CREATE ON DATABASE to him, and let him own what Parley made before)"
+		return " (let the user own the database, or GRANT CREATE ON DATABASE to him, and let him own what Parley made before)", view.ErrServer
 	case "42883", "42704": // undefined function, undefined object
-		return view.ErrServer, " (something that Parley made was removed from the outside: drop its schema and start again, the views are computed anew)"
+		return " (something that Parley made was removed from the outside: drop its schema and start again, the views are computed anew)", view.ErrServer
 	case "54000", "54001", "54011", "22021", "22P05", "22P02", "22003", "22008":
 		// Limits of the server, and values that no column takes.
-		return view.ErrInvalid, ""
+		return "", view.ErrInvalid
 	case "XX001", "XX002":
-		return view.ErrCorrupt, ""
+		return "", view.ErrCorrupt
 	}
 	switch pg.Code[:min(2, len(pg.Code))] {
 	case "23", "21": // a constraint does not hold: somebody said something false of what is stored
-		return view.ErrCorrupt, ""
+		return "", view.ErrCorrupt
 	default:
 		// Connections, shutdowns, deadlocks, limits of resources, timeouts, a
 		// primary that has become a standby: another try may do.
-		return view.ErrUnavailable, ""
+		return "", view.ErrUnavailable
 	}
 }
 

@@ -31,3 +31,8 @@ const BlockSize = blockSize
 
 // LockClass of the store's advisory locks.
 func LockClass(s *Store) int32 { return s.lockClass() }
+
+// Grams are those of a text with a number.
+func Grams(tenant string, number int32, text string) []int32 {
+	return textGrams(nil, salt(tenant, number>>blockBits), text)
+}

@@ -276,7 +276,7 @@ func (r *reader) begin(ctx context.Context) (*snapshot, error) {
 		return nil, err
 	}
 	s := &snapshot{reader: *r, conn: conn}
-	s.gone, s.reader.snapshot = &s.closed, s
+	s.gone, s.snapshot = &s.closed, s
 	// The state is that of the first query, which therefore comes at once.
 	var batch pgx.Batch
 	batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
@@ -286,18 +286,18 @@ func (r *reader) begin(ctx context.Context) (*snapshot, error) {
 		return err
 	})
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
-		s.end()
+		s.end(ctx)
 		return nil, err
 	}
 	return s, nil
 }
 
 // end gives the connection back.
-func (s *snapshot) end() {
+func (s *snapshot) end(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// The transaction is ended by the pool where it is not: nothing was written.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if _, err := s.conn.Exec(ctx, `ROLLBACK`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		_ = s.conn.Conn().Close(ctx) // it is of no use any more
@@ -312,6 +312,6 @@ func (s *snapshot) Close() error {
 		return nil
 	}
 	defer s.store.guard.Leave()
-	s.end()
+	s.end(context.Background())
 	return nil
 }

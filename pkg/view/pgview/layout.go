@@ -62,8 +62,8 @@ type orderedIndex struct {
 type textIndex struct {
 	table table
 	// unique and gin are the quoted names of the indexes over numbers and grams.
-	unique, gin                      string
-	put, rm, numbers, next, contains string
+	unique, gin            string
+	put, rm, numbers, next string
 }
 
 type collectionSQL struct {
@@ -234,23 +234,6 @@ func (l *layout) create(lz4 bool) []string {
 					"CREATE INDEX "+x.gin+" ON "+x.table.qualified+" USING gin (grams)")
 			}
 		}
-	}
-	return all
-}
-
-// tables are the names of all tables, indexes' before documents'.
-func (l *layout) tables() []table {
-	var all []table
-	for _, c := range l.collections {
-		for i := range c.Indexes {
-			if o := c.ordered[i]; o != nil {
-				all = append(all, o.table)
-			}
-			if x := c.texts[i]; x != nil {
-				all = append(all, x.table)
-			}
-		}
-		all = append(all, c.table)
 	}
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -72,7 +73,7 @@ func (r *reader) pinned(ctx context.Context) (pinned *reader, release func(), er
 	if err != nil {
 		return nil, nil, err
 	}
-	return &s.reader, s.end, nil
+	return &s.reader, func() { s.end(ctx) }, nil
 }
 
 func (r *reader) collection(name string) (*collection, error) {
@@ -337,7 +338,7 @@ func (r *reader) scanPage(ctx context.Context, c *collection, tenant string, las
 		b.text(word, "(", list(key, plain), ") > (")
 		b.args(last, key).text(")")
 	}
-	b.text(" ORDER BY ", list(key, plain), " LIMIT ", fmt.Sprint(scanPage))
+	b.text(" ORDER BY ", list(key, plain), " LIMIT ", strconv.Itoa(scanPage))
 	entries := make([]view.Entry, 0, scanPage)
 	values := newValues(key)
 	targets := append(values.targets(), nil, nil)

@@ -21,6 +21,9 @@ const (
 	maxBlocks = 512
 	// maxTogether are looked into by one statement.
 	maxTogether = 64
+	// firstTexts are looked at one by one before the index is asked: what is
+	// common is found among them, and would be many candidates there.
+	firstTexts = 512
 )
 
 // Search is view.Reader's. It goes through the tenant's texts in the order in
@@ -116,49 +119,117 @@ type searcher struct {
 	blocks     int
 }
 
-// block is what was found in one.
-type block struct {
-	number     int32
-	candidates int
-	numbers    []int32
-	ids        []string
-}
-
 // run looks at documents from a number on. It returns the number to go on
 // from, and whether there may be more.
 func (x *searcher) run(ctx context.Context, from int32) (next int32, more bool, err error) {
 	last, err := x.last(ctx)
-	if err != nil || last < 0 {
+	if err != nil {
 		return 0, false, err
 	}
-	for at := from >> blockBits; at <= last; {
-		to := min(at+x.together(), last+1)
-		found, err := x.look(ctx, at, to, from)
+	indexed := len(wordGrams(0, x.words)) > 0
+	for step := int32(firstTexts); from <= last; step = min(8*step, blockSize) {
+		to := min(from+step, last+1)
+		found, err := x.direct(ctx, from, to)
 		if err != nil {
 			return 0, false, err
 		}
-		for _, b := range found {
-			x.candidates += b.candidates
-			for i, number := range b.numbers {
-				if len(x.found) == x.limit {
-					return number, true, nil
-				}
-				x.found = append(x.found, b.ids[i])
-			}
+		if next, full := x.take(found); full {
+			return next, true, nil
 		}
-		x.blocks += int(to - at)
-		if at = to; at <= last && (len(x.found) == x.limit || x.candidates >= maxCandidates || x.blocks >= maxBlocks) {
-			return at << blockBits, true, nil
+		x.candidates += int(to - from)
+		from = to
+		if indexed {
+			return x.byIndex(ctx, from, last)
+		}
+		if x.spent() && from <= last {
+			return from, true, nil
 		}
 	}
 	return 0, false, nil
 }
 
-// last is the tenant's last block; -1 for none.
+// byIndex goes on block by block.
+func (x *searcher) byIndex(ctx context.Context, from, last int32) (next int32, more bool, err error) {
+	for at := from >> blockBits; from <= last; {
+		if x.spent() {
+			return from, true, nil
+		}
+		to := min(at+x.together(), last>>blockBits+1)
+		blocks, err := x.look(ctx, at, to, from)
+		if err != nil {
+			return 0, false, err
+		}
+		for _, b := range blocks {
+			x.candidates += b.candidates
+			if next, full := x.take(b.found); full {
+				return next, true, nil
+			}
+		}
+		x.blocks += int(to - at)
+		at, from = to, to<<blockBits
+	}
+	return 0, false, nil
+}
+
+// spent says that the page is full or the work enough.
+func (x *searcher) spent() bool {
+	return len(x.found) == x.limit || x.candidates >= maxCandidates || x.blocks >= maxBlocks
+}
+
+// match is a text that has all words.
+type match struct {
+	number int32
+	id     string
+}
+
+// take adds what was found; where that is more than is asked for it gives the
+// number to go on from.
+func (x *searcher) take(found []match) (next int32, full bool) {
+	for _, m := range found {
+		if len(x.found) == x.limit {
+			return m.number, true
+		}
+		x.found = append(x.found, m.id)
+	}
+	return 0, false
+}
+
+// last is the tenant's last number; -1 for none.
 func (x *searcher) last(ctx context.Context) (last int32, err error) {
 	sql := "SELECT coalesce((SELECT max(number) FROM " + x.index.table.qualified + " WHERE tenant = $1::text), -1)"
 	err = x.r.query(ctx, sql, []any{x.tenant}, func(rows pgx.Rows) error { return rows.Scan(&last) })
-	return last >> blockBits, err
+	return last, err
+}
+
+// has is the condition that a text has all words.
+func (x *searcher) has(b *statement) {
+	const few = 8
+	if len(x.words) > few {
+		b.text("(SELECT bool_and(strpos(t.text, w.word) > 0) FROM unnest(").param(x.words, "text[]").text(") AS w(word))")
+		return
+	}
+	for i, word := range x.words {
+		if i > 0 {
+			b.text(" AND ")
+		}
+		b.text("strpos(t.text, ").param(word, "text").text(") > 0")
+	}
+}
+
+// direct looks at texts one by one.
+func (x *searcher) direct(ctx context.Context, from, to int32) (found []match, err error) {
+	var b statement
+	b.text("SELECT t.number, t.id FROM ", x.index.table.qualified, " t WHERE t.tenant = ").param(x.tenant, "text").
+		text(" AND t.number >= ").param(from, "int").text(" AND t.number < ").param(to, "int").text(" AND ")
+	x.has(&b)
+	b.text(" ORDER BY t.number LIMIT ").param(int64(x.limit-len(x.found)+1), "bigint")
+	err = x.r.query(ctx, b.sql(), b.values, func(rows pgx.Rows) error {
+		var m match
+		err := rows.Scan(&m.number, &m.id)
+		found = append(found, m)
+		return err
+	})
+	return found, err
 }
 
 // together is how many blocks to look into at once: one at first, and more
@@ -168,47 +239,50 @@ func (x *searcher) together() int32 {
 		return 1
 	}
 	each := x.candidates/x.blocks + 1
-	left := max(maxCandidates-x.candidates, 1)
-	return int32(max(1, min(left/each, 8*x.blocks, maxTogether, maxBlocks-x.blocks)))
+	return int32(max(1, min((maxCandidates-x.candidates)/each, 8*x.blocks, maxTogether, maxBlocks-x.blocks)))
 }
 
-// look finds the documents in blocks that have all words.
+// block is what was found in one.
+type block struct {
+	candidates int
+	found      []match
+}
+
+// look finds the texts in blocks that have all words, from a number on.
 func (x *searcher) look(ctx context.Context, at, to, from int32) ([]block, error) {
-	var b statement
-	perBlock := len(wordGrams(0, x.words))
-	grams := make([]int32, 0, perBlock*int(to-at))
+	each := len(wordGrams(0, x.words))
+	grams := make([]int32, 0, each*int(to-at))
 	for n := at; n < to; n++ {
 		grams = append(grams, wordGrams(salt(x.tenant, n), x.words)...)
 	}
-	first := max(from, at<<blockBits)
-	b.text("SELECT b.n, c.candidates, c.numbers, c.ids FROM generate_series(").param(at, "int").text(", ").param(to-1, "int").
-		text(") AS b(n) CROSS JOIN LATERAL (SELECT count(*) AS candidates, (array_agg(d.number ORDER BY d.number) FILTER (WHERE d.has))[1:", strconv.Itoa(x.limit+1),
-			"] AS numbers, (array_agg(d.id ORDER BY d.number) FILTER (WHERE d.has))[1:", strconv.Itoa(x.limit+1),
-			"] AS ids FROM (SELECT t.number, t.id, (SELECT bool_and(strpos(t.text, w.word) > 0) FROM unnest(").param(x.words, "text[]").
-		text(") AS w(word)) AS has FROM ", x.index.table.qualified, " t WHERE ")
-	if perBlock > 0 {
-		// A hash may be another block's and tenant's gram as well. This is said
-		// in a way that leaves the server no other index to use.
-		b.text("t.tenant || '' = ").param(x.tenant, "text").text(" AND t.number >> 12 = b.n AND t.number + 0 >= ").param(first, "int").
-			text(" AND t.grams @> (").param(grams, "int[]").text(")[(b.n - ").param(at, "int").text(") * ", strconv.Itoa(perBlock), " + 1:(b.n - ").
-			param(at, "int").text(" + 1) * ", strconv.Itoa(perBlock), "]")
-	} else {
-		b.text("t.tenant = ").param(x.tenant, "text").text(" AND t.number >= greatest(").param(first, "int").
-			text(", b.n << 12) AND t.number < (b.n + 1) << 12")
-	}
-	b.text(") d) c WHERE c.candidates > 0 ORDER BY b.n")
-	var found []block
+	var b statement
+	first := "[1:" + strconv.Itoa(x.limit+1) + "]"
+	b.text("SELECT c.candidates, c.numbers, c.ids FROM generate_series(").param(at, "int").text(", ").param(to-1, "int").
+		text(") AS b(n) CROSS JOIN LATERAL (SELECT count(*) AS candidates, (array_agg(d.number ORDER BY d.number) FILTER (WHERE d.has))", first,
+			" AS numbers, (array_agg(d.id ORDER BY d.number) FILTER (WHERE d.has))", first, " AS ids FROM (SELECT t.number, t.id, ")
+	x.has(&b)
+	// A hash may be another block's and tenant's gram as well. That is said in a
+	// way that leaves the server no other index to use.
+	b.text(" AS has FROM ", x.index.table.qualified, " t WHERE t.tenant || '' = ").param(x.tenant, "text").
+		text(" AND t.number >> 12 = b.n AND t.number + 0 >= ").param(from, "int").
+		text(" AND t.grams @> (").param(grams, "int[]").text(")[(b.n - ").param(at, "int").text(") * ", strconv.Itoa(each), " + 1:(b.n - ").
+		param(at, "int").text(" + 1) * ", strconv.Itoa(each), "]) d) c WHERE c.candidates > 0 ORDER BY b.n")
+	var blocks []block
 	err := x.r.query(ctx, b.sql(), b.values, func(rows pgx.Rows) error {
-		var f block
+		var numbers []int32
+		var ids []string
 		var candidates int64
-		if err := rows.Scan(&f.number, &candidates, &f.numbers, &f.ids); err != nil {
+		if err := rows.Scan(&candidates, &numbers, &ids); err != nil {
 			return err
 		}
-		f.candidates = int(candidates)
-		found = append(found, f)
+		f := block{candidates: int(candidates), found: make([]match, len(numbers))}
+		for i := range numbers {
+			f.found[i] = match{numbers[i], ids[i]}
+		}
+		blocks = append(blocks, f)
 		return nil
 	})
-	return found, err
+	return blocks, err
 }
 
 // found fetches documents by id, in the order of ids.

@@ -45,9 +45,7 @@ func (t *transaction) queueWrites(batch *pgx.Batch) error {
 			}
 		}
 	}
-	if texts {
-		t.settle(batch)
-	}
+	t.settle(batch)
 	return nil
 }
 

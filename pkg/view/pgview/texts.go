@@ -44,7 +44,7 @@ func (t *transaction) allocated() bool {
 func (t *transaction) queueNumbers(batch *pgx.Batch) {
 	_ = t.w.eachText(func(cw *collectionWrites, index int, texts *textWrites) error {
 		x := cw.c.texts[index]
-		var tenants, ids, new []string
+		var tenants, ids, unknown []string
 		var stored []*textWrite
 		seen := map[string]bool{}
 		for i := range texts.put {
@@ -56,7 +56,7 @@ func (t *transaction) queueNumbers(batch *pgx.Batch) {
 			_, known := t.g.shared.writer.numbers[numberKey{cw.c.number, index, put.key.Tenant}]
 			if !known && !seen[put.key.Tenant] {
 				seen[put.key.Tenant] = true
-				new = append(new, put.key.Tenant)
+				unknown = append(unknown, put.key.Tenant)
 			}
 		}
 		if len(stored) > 0 {
@@ -72,8 +72,8 @@ func (t *transaction) queueNumbers(batch *pgx.Batch) {
 				})
 			})
 		}
-		if len(new) > 0 {
-			batch.Queue(x.next, new).Query(func(rows pgx.Rows) error {
+		if len(unknown) > 0 {
+			batch.Queue(x.next, unknown).Query(func(rows pgx.Rows) error {
 				return each(rows, nil, func(rows pgx.Rows) error {
 					var tenant string
 					var next int32

@@ -2,6 +2,7 @@ package pgview
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,8 +31,7 @@ type collectionWrites struct {
 // change is a document put or deleted.
 type change struct {
 	op *view.Op
-	// place is what a clustered collection orders by: tenant, tuple and id.
-	place []byte
+	// tuple is a clustered document's place.
 	tuple []byte
 	prior view.Prior
 }
@@ -102,8 +102,6 @@ func (cw *collectionWrites) take(op *view.Op) error {
 		if ch.tuple, err = op.Row.Terms.Clustered(); err != nil {
 			return err
 		}
-		ch.place = make([]byte, 0, len(op.Key.Tenant)+2+len(ch.tuple)+len(op.Key.ID))
-		ch.place = append(append(view.AppendString(ch.place, op.Key.Tenant), ch.tuple...), op.Key.ID...)
 	}
 	if !cw.c.hasTerms() && !ch.prior.Known() {
 		ch.prior = view.Was(view.Terms{}) // there is nothing to know
@@ -115,25 +113,34 @@ func (cw *collectionWrites) take(op *view.Op) error {
 // order sorts the changes. Of a clustered collection's document that is there
 // several times the last counts.
 func (cw *collectionWrites) order() {
-	if !cw.c.Clustered {
-		slices.SortFunc(cw.changes, func(a, b change) int { return compareKeys(a.op.Key, b.op.Key) })
-		return
+	// Places are moved instead of all that belongs to them.
+	places := make([]int32, len(cw.changes))
+	for i := range places {
+		places[i] = int32(i)
 	}
-	slices.SortStableFunc(cw.changes, func(a, b change) int { return bytes.Compare(a.place, b.place) })
-	kept := cw.changes[:0]
-	for i, ch := range cw.changes {
-		if i+1 == len(cw.changes) || !bytes.Equal(ch.place, cw.changes[i+1].place) {
-			kept = append(kept, ch)
+	slices.SortFunc(places, func(a, b int32) int {
+		if c := comparePlaces(&cw.changes[a], &cw.changes[b]); c != 0 {
+			return c
+		}
+		return cmp.Compare(a, b)
+	})
+	ordered := make([]change, 0, len(places))
+	for i, at := range places {
+		if i+1 == len(places) || comparePlaces(&cw.changes[at], &cw.changes[places[i+1]]) != 0 {
+			ordered = append(ordered, cw.changes[at])
 		}
 	}
-	cw.changes = kept
+	cw.changes = ordered
 }
 
-func compareKeys(a, b view.Key) int {
-	if c := strings.Compare(a.Tenant, b.Tenant); c != 0 {
+func comparePlaces(a, b *change) int {
+	if c := strings.Compare(a.op.Key.Tenant, b.op.Key.Tenant); c != 0 {
 		return c
 	}
-	return strings.Compare(a.ID, b.ID)
+	if c := bytes.Compare(a.tuple, b.tuple); c != 0 {
+		return c
+	}
+	return strings.Compare(a.op.Key.ID, b.op.Key.ID)
 }
 
 func (w *writes) unresolved() bool {

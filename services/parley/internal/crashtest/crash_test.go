@@ -3,9 +3,7 @@ package crashtest
 import (
 	"context"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -17,38 +15,25 @@ import (
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
-	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/testkit/workload"
-	"github.com/parleyhq/parley/pkg/view"
-	"github.com/parleyhq/parley/pkg/view/pebbleview"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
-	"github.com/parleyhq/parley/services/customer"
 	"github.com/parleyhq/parley/services/parley/internal/load"
 	"github.com/parleyhq/parley/services/parley/internal/process"
 )
 
-// rounds is how often the process is killed: PARLEY_CRASH_ROUNDS, else few.
-func rounds() int {
-	if n, err := strconv.Atoi(os.Getenv("PARLEY_CRASH_ROUNDS")); err == nil && n > 0 {
-		return n
-	}
-	return 6
-}
-
 func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d, %d rounds", seed, rounds())
+	seed := seedOf(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	source := load.NewSource(workload.Options{Seed: seed, Customers: 500})
 
 	var mu sync.Mutex
 	acknowledged := map[string]bool{}
 	var unanswered []load.Batch // sent, but the answer never came
-	for range rounds() {
+	for range rounds(6) {
 		p := process.Start(t, dir)
 		t.Logf("served after %s", p.Started.Round(time.Millisecond))
 		sender := load.NewSender(p.Addresses.HTTP, 4)
@@ -109,17 +94,20 @@ func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, log.Close()) }()
 	checkExactlyOnce(t, log, acknowledged)
-	require.Equal(t, replayDigest(t, log), servedDigest(t, log, dir), "the served customer 360 differs from a clean replay")
+	views := embeddedViews{dir: dir}.open(t)
+	defer func() { require.NoError(t, views.Close()) }()
+	require.Equal(t, replayed(t, log), stored(t, log, views), "what is served differs from a clean replay")
 }
 
 // waitCaughtUp returns once everything that was accepted before is recorded and
-// visible: ingress is in order, so what is recorded now is behind it.
-func waitCaughtUp(t *testing.T, p *process.Process) {
+// visible: ingress is in order, so what is recorded now is behind it. It gives
+// the consistency token of that.
+func waitCaughtUp(t *testing.T, p *process.Process) string {
 	t.Helper()
 	conn, err := grpc.NewClient(p.Addresses.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close()) }()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	recorded, err := interactionv1.NewInteractionServiceClient(conn).Record(ctx, &interactionv1.RecordRequest{
 		Interaction: &interactionv1.Interaction{
@@ -134,6 +122,7 @@ func waitCaughtUp(t *testing.T, p *process.Process) {
 	})
 	require.NoError(t, err)
 	require.Len(t, found.GetMatches(), 1)
+	return recorded.GetConsistencyToken()
 }
 
 // checkExactlyOnce reads the whole log.
@@ -161,39 +150,4 @@ func checkExactlyOnce(t *testing.T, log eventstore.Store, acknowledged map[strin
 	for id, n := range calls {
 		require.Equal(t, 1, n, "call %s", id)
 	}
-}
-
-// servedDigest is that of the views that the process left behind.
-func servedDigest(t *testing.T, log eventstore.Store, dir string) view.Digest {
-	t.Helper()
-	return digest(t, log, filepath.Join(dir, "views"), func(*projection.Engine[*customerv1.Customer]) {})
-}
-
-// replayDigest is that of a fresh fold of the whole log.
-func replayDigest(t *testing.T, log eventstore.Store) view.Digest {
-	t.Helper()
-	return digest(t, log, filepath.Join(t.TempDir(), "views"), func(engine *projection.Engine[*customerv1.Customer]) {
-		head, err := log.Head(t.Context())
-		require.NoError(t, err)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- engine.Run(ctx) }()
-		require.NoError(t, engine.WaitFor(ctx, head))
-		cancel()
-		require.NoError(t, <-ended)
-	})
-}
-
-func digest(t *testing.T, log eventstore.Store, dir string, fill func(*projection.Engine[*customerv1.Customer])) view.Digest {
-	t.Helper()
-	views, err := pebbleview.Open(dir, pebbleview.Options{})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, views.Close()) }()
-	engine, err := projection.New(t.Context(), customer.Definition(), projection.Deps{Log: log, Codec: event.NewCodec(), Views: views})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, engine.Close()) }()
-	fill(engine)
-	sum, err := engine.Digest(t.Context())
-	require.NoError(t, err)
-	return sum
 }
