@@ -28,6 +28,9 @@ type host struct {
 	// poke wakes Run.
 	poke chan struct{}
 
+	// opening is held while a generation is opened, which may take long.
+	opening sync.Mutex
+
 	mu      sync.RWMutex
 	serving *runner
 	// runners are the generations that are open here.
@@ -81,14 +84,21 @@ func newHost(ctx context.Context, current definition, definitions map[uint32]def
 	return h, nil
 }
 
-// open opens a generation of a version that this binary has.
+// open opens a generation of a version that this binary has. Reads do not wait
+// for it, however long the store takes.
 func (h *host) open(ctx context.Context, ns view.Namespace) (*runner, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.runners[ns]; r != nil {
+	if r := h.runnerOf(ns); r != nil {
 		return r, nil
 	}
-	if h.closed {
+	h.opening.Lock()
+	defer h.opening.Unlock()
+	h.mu.RLock()
+	known, closed, scratch, chosen := h.runners[ns], h.closed, h.scratch, h.sample
+	h.mu.RUnlock()
+	switch {
+	case known != nil:
+		return known, nil
+	case closed:
 		return nil, view.ErrClosed
 	}
 	r, err := newRunner(ctx, h.definitions[ns.Version], ns, &h.deps, h.deps.Options, h.statusOf)
@@ -96,8 +106,13 @@ func (h *host) open(ctx context.Context, ns view.Namespace) (*runner, error) {
 		return nil, err
 	}
 	r.committedBatch = h.committedBatch
-	if ns == h.scratch {
-		r.sample = h.sample
+	if ns == scratch {
+		r.sample = chosen
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, errors.Join(view.ErrClosed, r.close())
 	}
 	h.runners[ns] = r
 	return r, nil

@@ -22,6 +22,7 @@ import (
 
 	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/pkg/view/pebbleview"
+	"github.com/parleyhq/parley/pkg/view/viewtest"
 )
 
 var ns = view.Namespace{Projection: "test", Version: 1, Generation: 1}
@@ -131,8 +132,7 @@ func TestFormat(t *testing.T) {
 // so are all commits before it.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := viewtest.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 2))
 	for range 30 {
 		fs := vfs.NewCrashableMem()

@@ -23,6 +23,8 @@ type collectionWrites struct {
 	c *collection
 	// changes are the documents, resolved as soon as all priors are known.
 	changes []change
+	// replaced are deleted and put again: only their index entries go.
+	replaced []change
 	// entries and texts by the index's number.
 	entries []entryWrites
 	texts   []textWrites
@@ -126,8 +128,11 @@ func (cw *collectionWrites) order() {
 	})
 	ordered := make([]change, 0, len(places))
 	for i, at := range places {
-		if i+1 == len(places) || comparePlaces(&cw.changes[at], &cw.changes[places[i+1]]) != 0 {
+		switch last := i+1 == len(places) || comparePlaces(&cw.changes[at], &cw.changes[places[i+1]]) != 0; {
+		case last:
 			ordered = append(ordered, cw.changes[at])
+		case cw.changes[at].op.Delete:
+			cw.replaced = append(cw.replaced, cw.changes[at])
 		}
 	}
 	cw.changes = ordered
@@ -200,9 +205,11 @@ func (cw *collectionWrites) resolve() error {
 	for i := range cw.entries {
 		cw.entries[i], cw.texts[i] = entryWrites{}, textWrites{}
 	}
-	for i := range cw.changes {
-		if err := cw.diff(&cw.changes[i]); err != nil {
-			return fmt.Errorf("document %s of %s: %w", cw.changes[i].op.Key.ID, cw.c.Name, err)
+	for _, changes := range [][]change{cw.replaced, cw.changes} {
+		for i := range changes {
+			if err := cw.diff(&changes[i]); err != nil {
+				return fmt.Errorf("document %s of %s: %w", changes[i].op.Key.ID, cw.c.Name, err)
+			}
 		}
 	}
 	for i := range cw.entries {

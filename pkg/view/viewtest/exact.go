@@ -16,8 +16,7 @@ import (
 // testExact stores random documents of all shapes: they come back as they were,
 // by all ways, and their digest is what they say, not what the driver makes of them.
 func testExact(t *testing.T, b Backend) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := Seed(t)
 	random := rand.New(rand.NewPCG(seed, 1))
 	declared := []view.Collection{
 		{Name: "nasty", New: Nasty},

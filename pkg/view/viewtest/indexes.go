@@ -268,6 +268,18 @@ func testClustered(t *testing.T, b Backend) {
 	f.commit()
 	require.Equal(t, []string{"e2"}, idsOf(view.Page{Entries: query("by_time", view.String("p1"))}))
 	require.Equal(t, []string{"e3"}, idsOf(view.Page{Entries: query("by_channel", view.Bytes([]byte("web")))}))
+
+	// Deleted and put again at the same place, as something else, in one commit.
+	require.NoError(t, f.batch.DeleteRow(&c, key("acme", "e3"), row("e3", "p2", "web", 2)))
+	f.putRow("acme", row("e3", "p2", "phone", 2))
+	f.commit()
+	require.Empty(t, query("by_channel", view.Bytes([]byte("web"))))
+	require.Equal(t, []string{"e2", "e3"}, idsOf(view.Page{Entries: query("by_channel", view.Bytes([]byte("phone")))}))
+	f.putRow("acme", row("e4", "p4", "web", 2))
+	require.NoError(t, f.batch.DeleteRow(&c, key("acme", "e4"), row("e4", "p4", "web", 2)))
+	f.commit()
+	require.Empty(t, query("by_channel", view.Bytes([]byte("web"))))
+	require.Empty(t, query("by_time", view.String("p4")))
 }
 
 func testInvalid(t *testing.T, b Backend) {

@@ -26,8 +26,7 @@ func testRandomLarge(t *testing.T, b Backend) { runRandom(t, b, 15, 1500, 900) }
 
 // runRandom makes so many steps over so many documents, so many in a commit.
 func runRandom(t *testing.T, b Backend, steps, documents, most int) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := Seed(t)
 	m := &model{
 		t: t, backend: b, random: rand.New(rand.NewPCG(seed, 1)), documents: documents, most: most,
 		docs: map[string]*customerv1.Customer{}, rows: map[string]*customerv1.InteractionSummary{},

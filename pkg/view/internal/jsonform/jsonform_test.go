@@ -98,8 +98,7 @@ func same(t *testing.T, random *rand.Rand, c *jsonform.Codec, doc proto.Message)
 // one, to JSON and back.
 func TestAgree(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := viewtest.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 1))
 	types := []func() proto.Message{viewtest.Nasty}
 	protoregistry.GlobalTypes.RangeMessages(func(mt protoreflect.MessageType) bool {
@@ -125,8 +124,7 @@ func TestAgree(t *testing.T) {
 // writes, where it can.
 func TestAsProtojson(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := viewtest.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 1))
 	c, err := jsonform.New(func() proto.Message { return &customerv1.Customer{} })
 	require.NoError(t, err)

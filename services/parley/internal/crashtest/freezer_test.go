@@ -101,9 +101,10 @@ func frozenError(f *freezer, call func() error) error {
 type freezingViews struct {
 	view.Store
 	f *freezer
-	// committed is told of every commit: whether the process was paused right
-	// before it was sent, and what came of it.
-	committed func(pausedBefore bool, err error)
+	// committing is told before each commit is sent, committed afterwards: whether
+	// the process was paused right before, and what came of it.
+	committing func()
+	committed  func(pausedBefore bool, err error)
 }
 
 // Open is view.Store's.
@@ -142,6 +143,7 @@ func (g *freezingGeneration) Fence(ctx context.Context) (uint64, error) {
 
 // Commit is view.Generation's.
 func (g *freezingGeneration) Commit(ctx context.Context, b *view.Batch) error {
+	g.views.committing()
 	paused := g.views.f.pass()
 	err := g.Generation.Commit(ctx, b)
 	g.views.committed(paused, err)

@@ -326,7 +326,7 @@ func (r *round) filled(l *life) (done float64, ok bool) {
 	_, err := l.ops.RebuildProjections(l.clients, &opsv1.RebuildProjectionsRequest{
 		Projections: missing, SwitchWhenReady: true, MaxEventsPerSecond: r.limit, Reason: "to be killed in it",
 	})
-	return 0, !l.failed(err) && !(now && l.died())
+	return 0, !l.failed(err) && (!now || !l.died())
 }
 
 func isCandidate(g *opsv1.Generation) bool {

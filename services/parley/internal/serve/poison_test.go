@@ -170,10 +170,10 @@ func (p *poisoning) stretch(name string, also func(i int)) {
 		<-ticker.C
 		also(i)
 		who := fmt.Sprintf("p-%d", p.n%bystanders)
-		switch {
-		case i%10 == 3:
+		switch i % 10 {
+		case 3:
 			who = poisoned
-		case i%10 == 7:
+		case 7:
 			who = absorbed
 		}
 		begun := time.Now()
