@@ -70,7 +70,7 @@ func TestAgree(t *testing.T) {
 				require.NoError(t, err)
 				a.gens = append(a.gens, gen)
 			}
-			for round := range 12 {
+			for round := range 8 {
 				a.commit(round)
 				a.compare()
 			}
@@ -180,7 +180,7 @@ func (a *agreement) compare() {
 			return all
 		})
 	}
-	for range 20 {
+	for range 15 {
 		a.query()
 		a.search()
 	}

@@ -22,7 +22,7 @@ import (
 func testRandom(t *testing.T, b Backend) { runRandom(t, b, 300, 40, 12) }
 
 // testRandomLarge has commits that a driver may write in another way.
-func testRandomLarge(t *testing.T, b Backend) { runRandom(t, b, 15, 1500, 900) }
+func testRandomLarge(t *testing.T, b Backend) { runRandom(t, b, 10, 1500, 900) }
 
 // runRandom makes so many steps over so many documents, so many in a commit.
 func runRandom(t *testing.T, b Backend, steps, documents, most int) {
