@@ -55,13 +55,17 @@ func (h *host) run(ctx context.Context) error {
 			return nil
 		}
 		h.mu.Lock()
+		before := h.failed
 		h.failed = err
 		h.mu.Unlock()
 		if errors.Is(err, view.ErrClosed) || errors.Is(err, eventstore.ErrClosed) {
 			return err
 		}
-		if err != nil {
-			h.log.Warn("projection cannot be brought in line with its control record", "error", err)
+		switch {
+		case err != nil && (before == nil || before.Error() != err.Error()):
+			h.log.Warn("projection cannot be brought in line with its control record, trying again", "error", err, "every", h.deps.Options.PollInterval)
+		case err == nil && before != nil:
+			h.log.Info("projection is in line with its control record again")
 		}
 		if h.fenced() && h.deps.Lease != nil {
 			// It is somebody else's turn.
@@ -107,13 +111,15 @@ const hintEvery = 100 * time.Millisecond
 // sync does one round of what is to be done.
 func (h *host) sync(ctx context.Context) error {
 	c, err := h.loadControl(ctx)
+	h.mu.Lock()
+	if h.unread = err; err == nil {
+		h.control = c
+	}
+	active := h.active
+	h.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	h.mu.Lock()
-	h.control = c
-	active := h.active
-	h.mu.Unlock()
 	if !active {
 		h.stopAll()
 		return h.follow(ctx, c)
@@ -496,6 +502,7 @@ func (r *runner) catchUp(ctx context.Context) (moved bool, err error) {
 	r.mu.Lock()
 	r.newest, r.pending, r.letters = time.Time{}, time.Time{}, letterCounts{}
 	r.mu.Unlock()
+	r.waiters.halt(nil)
 	r.setState(following(r.currentStatus()), nil)
 	return position > before, nil
 }

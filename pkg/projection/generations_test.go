@@ -426,63 +426,6 @@ func TestVerify(t *testing.T) {
 	require.Equal(t, "v1/g1 serving", roles(t, e))
 }
 
-// TestStandby runs a projection in two processes on views that both have open: one
-// folds, the other takes over.
-func TestStandby(t *testing.T) {
-	t.Parallel()
-	log, views := projectiontest.NewLog(t), projectiontest.NewViews(t)
-	lease := &oneLease{free: make(chan struct{}, 1)}
-	lease.free <- struct{}{}
-	deps := projection.Deps{Log: log, Views: views, Lease: lease, Options: projection.Options{PollInterval: 10 * time.Millisecond}}
-	one, stopOne := projectiontest.StartWith(t, visits(), deps)
-	require.Eventually(t, func() bool { return one.Status().State == projection.Live }, time.Minute, time.Millisecond)
-	two, stopTwo := projectiontest.StartWith(t, visits(), deps)
-	defer stopTwo()
-	last := projectiontest.Append(t, log, newGenerator(5, 10).events(100)...)
-	projectiontest.WaitFor(t, two, last)
-	a, err := one.Digest(t.Context())
-	require.NoError(t, err)
-	b, err := two.Digest(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, a.String(), b.String())
-
-	// Whoever is asked, the one that folds does it.
-	_, err = two.Rebuild(t.Context(), projection.By{}, projection.RebuildOptions{})
-	require.NoError(t, err)
-	awaitLive(t, one, 2)
-	require.NoError(t, two.SwitchOver(t.Context(), projection.By{}, view.Namespace{}))
-	require.Equal(t, generation(1, 2), two.Status().Namespace)
-	require.Eventually(t, func() bool { return one.Status().Namespace == generation(1, 2) }, time.Minute, time.Millisecond)
-	_, err = two.Compare(t.Context(), generation(1, 1), view.Namespace{}, projection.CompareOptions{})
-	var notActive *projection.NotActiveError
-	require.ErrorAs(t, err, &notActive)
-
-	stopOne()
-	require.Eventually(t, func() bool { return two.Status().State == projection.Live }, time.Minute, time.Millisecond)
-	last = projectiontest.Append(t, log, newGenerator(6, 10).events(100)...)
-	projectiontest.WaitFor(t, two, last)
-	requireClean(t, two, log)
-}
-
-// oneLease is a lease within this process.
-type oneLease struct{ free chan struct{} }
-
-func (l *oneLease) Acquire(ctx context.Context) (<-chan struct{}, func(), error) {
-	select {
-	case <-l.free:
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
-	}
-	lost := make(chan struct{})
-	var once sync.Once
-	return lost, func() {
-		once.Do(func() {
-			close(lost)
-			l.free <- struct{}{}
-		})
-	}, nil
-}
-
 // subscriptions counts how often a log is read from its start.
 type subscriptions struct {
 	eventstore.Store

@@ -44,6 +44,7 @@ type host struct {
 	promised uint64
 	control  *control
 	failed   error // why the control record could not be followed
+	unread   error // why it could not even be read: the views are away
 	// scratch is the generation that is filled to verify, sample what it is filled of; nil for all.
 	scratch view.Namespace
 	sample  *sample
@@ -207,7 +208,12 @@ func (h *host) statusOf(r *runner) Status {
 	switch pause := h.control.GetPause(); {
 	case pause != nil:
 		s.State, s.Err = Paused, fmt.Errorf("%w by %s: %s", ErrPaused, cmp.Or(pause.GetActor().GetId(), "an operator"), cmp.Or(pause.GetReason(), "no reason given"))
-	case s.State == Stopped && s.Err == nil && h.failed != nil:
+	case s.Err != nil:
+		// What stopped the fold says more.
+	case h.unread != nil:
+		// Nobody may fold just now, and reads fail all the same.
+		s.State, s.Err = Retrying, h.unread
+	case s.State == Stopped && h.failed != nil:
 		s.State, s.Err = Retrying, h.failed
 	}
 	return s

@@ -197,12 +197,17 @@ func (r *runner) run(ctx context.Context) error {
 	clear(r.suspects)
 	r.waiters.halt(nil)
 	err := r.attempts(ctx)
-	if err != nil {
+	switch {
+	case r.deps.Lease != nil && errors.Is(err, view.ErrFenced):
+		// It is somebody else's turn, whom readers of this process follow.
+		r.log.Info("another process folds now", "position", r.position(), "error", err)
+		r.setState(following(r.currentStatus()), nil)
+	case err != nil:
 		err = fmt.Errorf("run projection %s: %w", r.name, err)
 		r.setState(Halted, err)
 		r.waiters.halt(err)
 		r.log.Error("projection halted", "position", r.position(), "error", err)
-	} else {
+	default:
 		r.setState(Stopped, nil)
 	}
 	r.mu.Lock()

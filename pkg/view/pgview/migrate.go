@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -79,7 +81,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		return nil
 	}
 	if err == nil {
-		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.migrateIn(ctx, tx) })
+		err = s.within(ctx, func(tx pgx.Tx) error { return s.migrateIn(ctx, tx) })
 	}
 	if err != nil {
 		return fmt.Errorf("make tables in schema %s: %w", s.schema, classify(ctx, err))
@@ -149,9 +151,21 @@ func (s *Store) lockClass() int32 {
 	return int32(h.Sum32())
 }
 
-// within runs do in a transaction.
+// stalledAfter is how long a process may pause between two statements of a
+// transaction. What it holds would keep all others waiting for as long as it is
+// stopped, and their waiting cannot tell it from one that works.
+const stalledAfter = 5 * time.Second
+
+// within runs do in a transaction, which is not for commits: a pause in them is
+// ended by whoever takes the generation over.
 func (s *Store) within(ctx context.Context, do func(tx pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, s.pool, do)
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $1::text, true)`, strconv.FormatInt(stalledAfter.Milliseconds(), 10))
+		if err != nil {
+			return err
+		}
+		return do(tx)
+	})
 	if errors.Is(err, pgx.ErrTxCommitRollback) {
 		err = fmt.Errorf("%w: the transaction was rolled back: %w", view.ErrUnavailable, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -38,9 +37,6 @@ import (
 // itself; and in the end everything that was acknowledged is there once.
 func TestCrashOfPostgres(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("PARLEY_CRASH_ROUNDS") == "" {
-		t.Skip("its deadlines want a machine of its own: `make test-crash` runs it")
-	}
 	seed := seedOf(t)
 	rng := rand.New(rand.NewPCG(seed, 4))
 	dir := t.TempDir()
@@ -79,9 +75,6 @@ func TestCrashOfPostgres(t *testing.T) {
 // or reads from: it says so all the same, before anybody is sent there.
 func TestCrashOfIdlePostgres(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("PARLEY_CRASH_ROUNDS") == "" {
-		t.Skip("its deadlines want a machine of its own: `make test-crash` runs it")
-	}
 	cluster := postgres.Server(t)
 	where := databaseViews{db: cluster.Database(t)}
 	l := begin(t, patience, t.TempDir(), where.flags()...)

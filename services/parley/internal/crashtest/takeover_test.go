@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,9 +36,6 @@ import (
 // log: processes of their own they cannot be, since the log belongs to one.
 func TestCrashTakeover(t *testing.T) {
 	t.Parallel()
-	if os.Getenv("PARLEY_CRASH_TAKEOVER") == "" {
-		t.Skip("a pause while a generation's tables are being made still holds up the successor; PARLEY_CRASH_TAKEOVER=1 runs it")
-	}
 	seed := seedOf(t)
 	h := &takeover{T: t, log: projectiontest.NewLog(t), lease: &lease{changed: make(chan struct{})}}
 	h.rng = rand.New(rand.NewPCG(seed, 5))
