@@ -37,6 +37,12 @@ var _ projection.Projection = (*Index)(nil)
 type IndexDeps struct {
 	Log   eventstore.Store
 	Views view.Store
+	// Lease is held while the index is written; who waits for it reads what
+	// another process writes. Defaults to none: then nobody else may run it.
+	Lease projection.Lease
+	// PollInterval is how often somebody who waits looks what another one wrote,
+	// should he miss the hint. Defaults to 1 second.
+	PollInterval time.Duration
 	// Logger. Defaults to none.
 	Logger *slog.Logger
 	// RetryDelay is the time before the first retry of whatever failed; it
@@ -55,6 +61,7 @@ const (
 
 	// commitEvents is how many events are gathered for a commit while behind.
 	commitEvents = 8192
+	pollInterval = time.Second
 	retryDelay   = 50 * time.Millisecond
 	retryDoubles = 6
 )
@@ -70,6 +77,9 @@ func OpenIndex(ctx context.Context, deps IndexDeps) (*Index, error) {
 	deps.Logger = deps.Logger.With("projection", indexName)
 	if deps.RetryDelay <= 0 {
 		deps.RetryDelay = retryDelay
+	}
+	if deps.PollInterval <= 0 {
+		deps.PollInterval = pollInterval
 	}
 	ns := view.Namespace{Projection: indexName, Version: indexVersion, Generation: 1}
 	gen, err := deps.Views.Open(ctx, ns, view.Collection{Name: positions})
@@ -117,24 +127,29 @@ func (x *Index) Find(ctx context.Context, tenant string, id uuid.UUID) (eventsto
 // Name is the projection's.
 func (x *Index) Name() string { return indexName }
 
-// Run indexes until ctx ends, then returns nil. Failures that may pass are
-// retried; it returns those that will not.
+// Run indexes, or waits for its turn, until ctx ends, then returns nil.
+// Failures that may pass are retried; it returns those that will not.
 func (x *Index) Run(ctx context.Context) error {
 	if err := x.begin(); err != nil {
 		return err
 	}
-	var last error
-	defer func() { x.end(last) }()
+	run := x.write
+	if x.deps.Lease != nil {
+		run = x.takeTurns
+	}
+	err := run(ctx)
+	x.end(err)
+	return err
+}
+
+// write indexes until ctx ends.
+func (x *Index) write(ctx context.Context) error {
 	delay := x.deps.RetryDelay
 	for {
 		from := x.Position()
-		last = x.follow(ctx)
-		if ctx.Err() != nil {
-			last = nil
-			return nil
-		}
-		if !passes(last) {
-			return last
+		last := x.index(ctx)
+		if ctx.Err() != nil || !passes(last) {
+			return unlessEnded(ctx, last)
 		}
 		if x.Position() > from {
 			delay = x.deps.RetryDelay
@@ -145,11 +160,20 @@ func (x *Index) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			last = nil
 			return nil
 		case <-timer.C:
 		}
 		delay = min(2*delay, x.deps.RetryDelay<<retryDoubles)
+	}
+}
+
+// unlessEnded is the error, unless it is that ctx has ended.
+func unlessEnded(ctx context.Context, err error) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	default:
+		return err
 	}
 }
 
@@ -188,8 +212,8 @@ func (x *Index) end(err error) {
 	x.wake()
 }
 
-// follow takes over as the index's writer and indexes from the checkpoint on.
-func (x *Index) follow(ctx context.Context) (err error) {
+// index takes over as the index's writer and indexes from the checkpoint on.
+func (x *Index) index(ctx context.Context) (err error) {
 	fence, err := x.gen.Fence(ctx)
 	if err != nil {
 		return fmt.Errorf("feed index: %w", err)
