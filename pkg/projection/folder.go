@@ -34,7 +34,8 @@ type folder[D proto.Message] struct {
 	gen       view.Generation
 	documents view.Collection
 	workers   int
-	alone     bool // only one of them works
+	// rest is called between two customers by the only worker; nil for none.
+	rest func()
 
 	cache *cache
 	// seen, if not nil, knows all profiles there are; aliased those that
@@ -86,8 +87,9 @@ func (f *folder[D]) resetRows() {
 func (f *folder[D]) pendingBytes() int     { return int(f.rowBytes.Load()) }
 func (f *folder[D]) pendingDocuments() int { return len(f.dirty) }
 
-// spread says whether more than one worker works.
-func (f *folder[D]) spread(wide bool) { f.alone = !wide }
+// gently has one worker work, which calls rest between two customers; nil for
+// all of them, and no rest.
+func (f *folder[D]) gently(rest func()) { f.rest = rest }
 
 // evict bounds the memory of documents.
 func (f *folder[D]) evict(limit int, committed uint64) { f.cache.evict(limit, committed) }
@@ -444,9 +446,12 @@ func (f *folder[D]) poison(rec *eventv1.RecordedEvent, err error) error {
 func (f *folder[D]) parallel(n int, do func(worker, i int)) {
 	// Below this starting goroutines costs more than it saves.
 	const few = 8
-	if f.workers == 1 || f.alone || n < few {
+	if f.workers == 1 || f.rest != nil || n < few {
 		for i := range n {
 			do(0, i)
+			if f.rest != nil {
+				f.rest()
+			}
 		}
 		return
 	}

@@ -9,9 +9,11 @@ import (
 )
 
 // pace slows a generation down that nobody reads yet, so that the reads of the
-// one that serves keep their latency. While there are reads it works in small
-// portions and rests after each, the longer the later goroutines get their
-// turn; without any it goes as fast as it can.
+// one that serves keep their latency. While there are reads it works for a
+// moment and rests, the longer the later goroutines get their turn; without any
+// it goes as fast as it can. The moments are short because nobody takes a
+// processor from a goroutine that works for 10 milliseconds, and a runtime all
+// of whose processors are taken does not even look for what has come in.
 type pace struct {
 	// limit is the largest number of events a second; 0 for none.
 	limit atomic.Uint32
@@ -35,19 +37,21 @@ type pace struct {
 }
 
 const (
-	// gentlePortion is how many events are folded between two looks at the clock,
-	// gentleCommit how many are committed at once: what is done at a stretch keeps reads waiting.
+	// gentleStretch is how long is worked between two rests.
+	gentleStretch = 250 * time.Microsecond
+	// gentlePortion is how many events are taken between two looks at the limit,
+	// gentleCommit how many are committed at once: a commit is written at a stretch.
 	gentlePortion = 128
-	gentleCommit  = 256
+	gentleCommit  = 128
 	// paceEvery is how often the share is set anew.
 	paceEvery = 20 * time.Millisecond
 	// readsLinger is how long reads count as going on after the last.
 	readsLinger = 500 * time.Millisecond
 	// lateTurn is how late a goroutine may get its turn, at the 99th
 	// percentile, before there is less work.
-	lateTurn = 500 * time.Microsecond
+	lateTurn = 300 * time.Microsecond
 	// leastShare of the time is worked in any case, that it comes to an end.
-	leastShare = 0.1
+	leastShare = 0.05
 	// longestRest keeps a generation that was slow once from sleeping long.
 	longestRest = 50 * time.Millisecond
 
@@ -84,11 +88,26 @@ func (p *pace) pause(ctx context.Context, n int) error {
 	if reads := p.reads.Load(); reads != nil {
 		rest = max(rest, p.gentle(now, reads.Load()))
 	}
-	if rest > 0 && !sleep(ctx, rest) {
+	if rest <= 0 {
+		return nil
+	}
+	if !sleep(ctx, rest) {
 		return ctx.Err()
 	}
 	p.began = p.now()
 	return nil
+}
+
+// breathe rests for the sake of reads, if it is time to.
+func (p *pace) breathe(ctx context.Context) {
+	reads := p.reads.Load()
+	if reads == nil {
+		return
+	}
+	if rest := p.gentle(p.now(), reads.Load()); rest > 0 {
+		sleep(ctx, rest)
+		p.began = p.now()
+	}
 }
 
 // gentle is how long to rest for the sake of reads.
@@ -97,7 +116,7 @@ func (p *pace) gentle(now time.Time, reads int64) time.Duration {
 		p.seen, p.busy = reads, now
 	}
 	if p.busy.IsZero() || now.Sub(p.busy) > readsLinger {
-		p.share = 1
+		p.share, p.began = 1, now
 		p.shared.Store(0)
 		return 0
 	}
@@ -114,11 +133,14 @@ func (p *pace) gentle(now time.Time, reads int64) time.Duration {
 	}
 	p.shared.Store(int32(1000 * p.share))
 	worked := now.Sub(p.began)
+	if worked < gentleStretch {
+		return 0
+	}
 	return min(time.Duration(float64(worked)*(1/p.share-1)), longestRest)
 }
 
 // gentleDecode is how many records are decoded between two rests.
-const gentleDecode = 64
+const gentleDecode = 32
 
 // restDecoding rests after having decoded since began.
 func (p *pace) restDecoding(ctx context.Context, began time.Time) {

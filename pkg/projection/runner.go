@@ -27,8 +27,8 @@ type foldState interface {
 	reset(empty bool, p *parked)
 	// abandon forgets what was folded since the last flush, if all before is committed.
 	abandon()
-	// spread says whether more than one processor may be used.
-	spread(bool)
+	// gently has it work on one processor and call rest often; nil for as fast as it can.
+	gently(rest func())
 	pendingBytes() int
 	pendingDocuments() int
 	evict(limit int, committed uint64)

@@ -302,7 +302,11 @@ func (s *session) fold(ctx context.Context, events []*eventv1.RecordedEvent) err
 	}
 	if gentle := s.r.pace.gives(); gentle != s.gentle {
 		s.gentle = gentle
-		s.state.spread(!gentle)
+		var rest func()
+		if gentle {
+			rest = func() { s.r.pace.breathe(ctx) }
+		}
+		s.state.gently(rest)
 	}
 	if err := s.state.fold(ctx, events, nil); err != nil {
 		return identify(err, events)

@@ -51,6 +51,8 @@ type Addresses struct {
 	SMTP  string `json:"smtp"`
 	Admin string `json:"admin"`
 	NATS  string `json:"nats"`
+	// EventStore is where EventStoreDB's protocol is spoken.
+	EventStore string `json:"eventstore"`
 }
 
 // Start runs `parley serve` over a data directory, on free ports, with more
