@@ -88,15 +88,60 @@ func (r *Recorder) locate(ctx context.Context, it *item) error {
 	if it.stream != "" {
 		return nil
 	}
-	for rec, err := range r.deps.Log.ReadAll(ctx, eventstore.ReadAllOptions{From: it.position - 1, Limit: 1}) {
-		if err != nil {
-			return fmt.Errorf("read position %d: %w", it.position, err)
+	if r.deps.Log.Capabilities().DensePositions.Supported {
+		for rec, err := range r.deps.Log.ReadAll(ctx, eventstore.ReadAllOptions{From: it.position - 1, Limit: 1}) {
+			if err != nil {
+				return fmt.Errorf("read position %d: %w", it.position, err)
+			}
+			if rec.ID == it.id && event.TenantOf(rec.Stream) == it.tenant {
+				it.stream = rec.Stream
+			}
 		}
-		if rec.ID == it.id && event.TenantOf(rec.Stream) == it.tenant {
-			it.stream = rec.Stream
+		return nil
+	}
+	// A place between records is none that can be read from. The stream is the
+	// one that the event would go to, unless the rules have changed since: then
+	// it goes untold.
+	conversation, err := r.index.resolve(it.ev, it.conversation, mailsOf(it.ev.GetPayload()))
+	if err != nil {
+		return err
+	}
+	stream := event.InteractionStream(it.tenant, it.ev.GetChannel(), conversation)
+	rec, err := r.recordAt(ctx, stream, it.position)
+	if err == nil && rec != nil && rec.ID == it.id {
+		it.stream = stream
+	}
+	return err
+}
+
+// recordAt finds a stream's record by its position; nil where it has none
+// there. Positions grow along a stream, so that it takes few looks.
+func (r *Recorder) recordAt(ctx context.Context, stream string, position eventstore.Position) (*eventstore.Record, error) {
+	last, err := r.index.revision(stream)
+	if err != nil {
+		return nil, err
+	}
+	for low, high := eventstore.Revision(0), last; low <= high; {
+		middle := low + (high-low)/2
+		var found *eventstore.Record
+		for rec, err := range r.deps.Log.ReadStream(ctx, stream, eventstore.ReadStreamOptions{From: middle, Limit: 1}) {
+			if err != nil {
+				return nil, fmt.Errorf("read revision %d of %s: %w", int64(middle), stream, err)
+			}
+			found = rec
+		}
+		switch {
+		case found == nil:
+			return nil, nil
+		case found.Position < position:
+			low = middle + 1
+		case found.Position > position:
+			high = middle - 1
+		default:
+			return found, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // reasonText puts the code before the reason, for programs and for people.

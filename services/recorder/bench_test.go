@@ -4,10 +4,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/parleyhq/parley/pkg/bus"
+	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 )
@@ -95,4 +97,71 @@ func BenchmarkCatchUp(b *testing.B) {
 		n++
 	}
 	b.ReportMetric(float64(head)*float64(n)/b.Elapsed().Seconds(), "records/s")
+}
+
+// BenchmarkRecordRemotely records as BenchmarkRecord does, into a store to which
+// every append and every question takes half a millisecond: with one append at a
+// time, which is the yardstick, with as many as the default, and with newcomers
+// in order. Those are people whom the log does not know yet: 1 in 20 events of
+// visits, and all of them in the other traffic.
+func BenchmarkRecordRemotely(b *testing.B) {
+	const batch, events = 50, 20_000
+	for _, traffic := range []struct {
+		name   string
+		events func() []*eventv1.Event
+	}{
+		{"visits", func() []*eventv1.Event { return sessions(events, events/20) }},
+		{"newcomers", func() []*eventv1.Event {
+			all := make([]*eventv1.Event, events)
+			for i := range all {
+				all[i] = page(strconv.Itoa(i), "anonymous_id=device-"+strconv.Itoa(i))
+			}
+			return all
+		}},
+	} {
+		for _, how := range []struct {
+			name     string
+			inFlight int
+			inOrder  bool
+		}{{"one", 1, false}, {"many", 64, false}, {"many-newcomers-in-order", 64, true}} {
+			b.Run(traffic.name+"/"+how.name, func(b *testing.B) {
+				begin := func() *rig {
+					g := newRig(b, remoteLog(b))
+					g.deps.AppendsInFlight, g.deps.NewcomersInOrder = how.inFlight, how.inOrder
+					return g
+				}
+				g := begin()
+				messages := benchMessages(b, g, traffic.events())
+				n := 0
+				for b.Loop() {
+					at := n * batch % len(messages)
+					if n > 0 && at == 0 {
+						b.StopTimer()
+						g = begin()
+						b.StartTimer()
+					}
+					require.NoError(b, g.handle(b.Context(), messages[at:at+batch]))
+					n++
+				}
+				b.ReportMetric(float64(batch*benchPerMessage*n)/b.Elapsed().Seconds(), "events/s")
+			})
+		}
+	}
+}
+
+// remoteLog is a store in memory that is half a millisecond away.
+func remoteLog(b *testing.B) eventstore.Store {
+	b.Helper()
+	travel := func() { <-time.After(500 * time.Microsecond) }
+	return &remote{
+		Store: openLog(b),
+		around: func(_ string, do appendOnce) (eventstore.Appended, error) {
+			travel()
+			return do()
+		},
+		asked: func() error {
+			travel()
+			return nil
+		},
+	}
 }

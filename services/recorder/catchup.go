@@ -49,6 +49,13 @@ func (c *catcher) catchUp(ctx context.Context, x *index) error {
 	if head < x.position {
 		return fmt.Errorf("the index is at position %d, the log ends at %d: %w", x.position, head, eventstore.ErrAhead)
 	}
+	return c.follow(ctx, x, head)
+}
+
+// follow folds everything behind the checkpoint, in one read, which ends at head
+// or behind it. What was not committed is discarded first.
+func (c *catcher) follow(ctx context.Context, x *index, head eventstore.Position) error {
+	x.discard()
 	began, from := c.now(), x.position
 	next, pending, said := began.Add(progressEvery), 0, false
 	last := x.position

@@ -198,12 +198,18 @@ func (x *index) addCommand(tenant string, ev *eventv1.Event, position eventstore
 
 // recall says once more what a command came to that was carried out before.
 func (r *Recorder) recall(ctx context.Context, it *item) error {
-	for rec, err := range r.deps.Log.ReadAll(ctx, eventstore.ReadAllOptions{From: it.position - 1, Limit: maxCommandEvents}) {
+	done, found, err := r.index.event(eventKey{it.tenant, it.id})
+	if err != nil || !found {
+		return err
+	}
+	stream := event.IdentityStream(it.tenant)
+	first, err := r.recordAt(ctx, stream, done.position)
+	if err != nil || first == nil {
+		return err
+	}
+	for rec, err := range r.deps.Log.ReadStream(ctx, stream, eventstore.ReadStreamOptions{From: first.Revision, Limit: maxCommandEvents}) {
 		if err != nil {
-			return fmt.Errorf("read position %d: %w", it.position, err)
-		}
-		if rec.Stream != event.IdentityStream(it.tenant) {
-			continue
+			return fmt.Errorf("read %s from revision %d: %w", stream, int64(first.Revision), err)
 		}
 		var whole eventv1.RecordedEvent
 		if err := r.deps.Codec.DecodeInto(rec, &whole); err != nil {

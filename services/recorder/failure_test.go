@@ -2,9 +2,9 @@ package recorder
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,35 +43,10 @@ func TestRebuiltIndexIsTheSame(t *testing.T) {
 	require.Zero(t, g.index.graph.Changed())
 }
 
-// hidden is a store without batch appends, as a cluster is.
-type hidden struct {
-	eventstore.Store
-	fail func(stream string) error // before an append
-}
-
-func (h *hidden) Capabilities() eventstore.Capabilities {
-	no := eventstore.Capability{Reason: "hidden"}
-	return eventstore.Capabilities{BatchAppend: no, DensePositions: no}
-}
-
-func (h *hidden) AppendBatch(context.Context, []eventstore.StreamAppend) ([]eventstore.Appended, error) {
-	return nil, eventstore.ErrUnsupported
-}
-
-func (h *hidden) Append(ctx context.Context, stream string, expected eventstore.Revision, records ...eventstore.NewRecord) (eventstore.Appended, error) {
-	if h.fail != nil {
-		if err := h.fail(stream); err != nil {
-			return eventstore.Appended{}, err
-		}
-	}
-	return h.Store.Append(ctx, stream, expected, records...)
-}
-
-var errInjected = errors.New("injected")
-
 func TestWithoutBatchAppends(t *testing.T) {
 	t.Parallel()
-	batch, single := newRig(t, openLog(t)), newRig(t, &hidden{Store: openLog(t)})
+	batch, single := newRig(t, openLog(t)), newRig(t, &remote{Store: openLog(t)})
+	single.deps.NewcomersInOrder = true
 	for _, g := range []*rig{batch, single} {
 		events := sessions(400, 20)
 		for i := 0; i < len(events); i += 50 {
@@ -81,32 +56,35 @@ func TestWithoutBatchAppends(t *testing.T) {
 		}
 		g.requireIndexIsLog()
 	}
-	require.Equal(t, batch.lines(), single.lines(), "the same log")
+	require.Equal(t, batch.byStream(), single.byStream(), "the same streams")
+	require.Equal(t, batch.portableIndex(), single.portableIndex(), "and the same of everything that is known")
 }
 
 func TestStoreFailsBetweenAppends(t *testing.T) {
 	t.Parallel()
-	for cut := range 12 {
-		store := &hidden{Store: openLog(t)}
+	const appends = 3 // all decisions; pages 1 and 2; page 3
+	for cut := range appends + 1 {
+		var left atomic.Int64
+		left.Store(int64(cut))
+		store := &remote{Store: openLog(t)}
 		g := newRig(t, store)
 		m := g.message("acme",
 			page("1", "anonymous_id=a"), page("2", "anonymous_id=a user_id=7 email=ada@example.com"), page("3", "email=ada@example.com phone=+14158675309"),
 		)
-		left := cut
-		store.fail = func(string) error {
-			if left--; left < 0 {
-				return fmt.Errorf("%w: %w", eventstore.ErrUnavailable, errInjected)
+		store.around = func(_ string, do appendOnce) (eventstore.Appended, error) {
+			if left.Add(-1) < 0 {
+				return eventstore.Appended{}, away()
 			}
-			return nil
+			return do()
 		}
 		err := g.handle(t.Context(), []bus.Message{m})
-		if err == nil {
-			require.GreaterOrEqual(t, cut, 5, "all appends were made")
-			break
+		if cut == appends {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, errInjected)
+			require.ErrorIs(t, g.Healthy(), eventstore.ErrUnavailable, "readiness says what is wrong")
 		}
-		require.ErrorIs(t, err, errInjected)
-		require.ErrorIs(t, g.Healthy(), errInjected)
-		store.fail = nil
+		store.around = nil
 		g.record(m)
 		require.NoError(t, g.Healthy())
 		require.Len(t, g.stored(), 3)

@@ -42,6 +42,9 @@ func (r *Recorder) placeQuarantine(x *index, p *plan, it *item) error {
 		body = rejected(it)
 	}
 	id := it.id
+	if it.command != nil {
+		it.result = invalidCommand(reasonText(it.reject))
+	}
 	if it.reject != nil {
 		id = event.DeterministicID(it.tenant, body.GetSource(), quarantineID(it, body))
 		body.Id = id.String()
@@ -63,7 +66,7 @@ func (r *Recorder) placeQuarantine(x *index, p *plan, it *item) error {
 	}
 	it.position, it.known = p.next(), false
 	x.events[k] = entry{position: it.position}
-	return p.add(x, it.stream, eventstore.NewRecord{ID: id, Type: event.TypeQuarantine, ContentType: eventstore.ContentProtobuf, Data: data})
+	return p.add(x, it.stream, bonds{}, eventstore.NewRecord{ID: id, Type: event.TypeQuarantine, ContentType: eventstore.ContentProtobuf, Data: data})
 }
 
 // rejected is the body for something that failed a check here.

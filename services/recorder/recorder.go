@@ -82,6 +82,14 @@ type Deps struct {
 	IndexCacheBytes int64
 	// Consume says how much is taken at once. Its zero value is a good one.
 	Consume bus.ConsumeOptions
+	// AppendsInFlight is how many appends are made at once to a store that
+	// cannot commit many together. Defaults to 64.
+	AppendsInFlight int
+	// NewcomersInOrder has such a store get to know profiles in the order in
+	// which they came, one append after the other, so that customers are named
+	// as they would be by a store that commits all at once. Defaults to no: which
+	// one is the oldest of those that one commit brings is left to the store.
+	NewcomersInOrder bool
 	// Now defaults to time.Now. It is used for logs and metrics only.
 	Now func() time.Time
 	// Logger defaults to slog.Default.
@@ -124,6 +132,9 @@ func New(deps Deps) (*Recorder, error) {
 	if deps.IndexCacheBytes <= 0 {
 		deps.IndexCacheBytes = 32 << 20
 	}
+	if deps.AppendsInFlight <= 0 {
+		deps.AppendsInFlight = 64
+	}
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
@@ -150,15 +161,8 @@ func (r *Recorder) Run(ctx context.Context) (err error) {
 	defer r.metrics.unregister()
 
 	r.health.set(nil)
-	r.index, err = openIndex(ctx, r.indexOptions(), r.deps.Log)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closeErr := r.index.close(); closeErr != nil {
-			r.log.Warn("closing the recorder's index", "error", closeErr)
-		}
-	}()
+	r.index = nil
+	defer r.closeIndex()
 	if err := r.start(ctx); err != nil {
 		return err
 	}
@@ -183,12 +187,33 @@ func (r *Recorder) indexOptions() indexOptions {
 	}
 }
 
-// start catches up before anything is consumed, however often the store fails
-// to answer.
+func (r *Recorder) closeIndex() {
+	if r.index == nil {
+		return
+	}
+	if err := r.index.close(); err != nil {
+		r.log.Warn("closing the recorder's index", "error", err)
+	}
+}
+
+// begin opens the index, if it is not open yet, and brings it up to the log.
+func (r *Recorder) begin(ctx context.Context) error {
+	if r.index == nil {
+		x, err := openIndex(ctx, r.indexOptions(), r.deps.Log)
+		if err != nil {
+			return err
+		}
+		r.index = x
+	}
+	return r.catcher.catchUp(ctx, r.index)
+}
+
+// start begins before anything is consumed, however often the store fails to
+// answer.
 func (r *Recorder) start(ctx context.Context) error {
 	const shortest, longest = 100 * time.Millisecond, 5 * time.Second
 	for wait := shortest; ; wait = min(2*wait, longest) {
-		err := r.catcher.catchUp(ctx, r.index)
+		err := r.begin(ctx)
 		if err == nil {
 			r.metrics.position.Set(float64(r.index.position))
 			return nil
@@ -257,12 +282,13 @@ func (r *Recorder) handle(ctx context.Context, batch []bus.Message) (err error) 
 		ends[i] = len(items)
 	}
 	done, answered := 0, 0
-	for done < len(items) {
-		n, err := r.record(ctx, items[done:])
+	for caughtUp := true; done < len(items); {
+		n, err := r.record(ctx, items[done:], caughtUp)
 		if err != nil {
 			return err
 		}
 		done += n
+		caughtUp = false
 		answered = r.answer(ctx, batch, items, ends, answered, done)
 	}
 	r.answer(ctx, batch, items, ends, answered, done)
@@ -272,12 +298,15 @@ func (r *Recorder) handle(ctx context.Context, batch []bus.Message) (err error) 
 	return nil
 }
 
-// record makes one commit of as many items as fit, and says how many.
-func (r *Recorder) record(ctx context.Context, items []item) (int, error) {
+// record makes one commit of as many items as fit, and says how many. caughtUp
+// says that the index is up to the log already.
+func (r *Recorder) record(ctx context.Context, items []item, caughtUp bool) (int, error) {
 	most := len(items)
-	for conflicts := 0; ; {
-		if err := r.catcher.catchUp(ctx, r.index); err != nil {
-			return 0, err
+	for conflicts := 0; ; caughtUp = false {
+		if !caughtUp {
+			if err := r.catcher.catchUp(ctx, r.index); err != nil {
+				return 0, err
+			}
 		}
 		r.restamp(items)
 		n, p, err := r.prepare(items[:most])
@@ -333,122 +362,4 @@ func (r *Recorder) restamp(items []item) {
 func isConflict(err error) bool {
 	_, ok := errors.AsType[*eventstore.RevisionConflictError](err)
 	return ok
-}
-
-// prepare plans items from the first on until the commit is full. The index
-// is at its checkpoint. An item that fails goes to quarantine, and the plan is
-// made anew without it.
-func (r *Recorder) prepare(items []item) (int, *plan, error) {
-	for {
-		p := &plan{base: r.index.position}
-		n, err := r.fill(p, items)
-		if err == nil {
-			return n, p, nil
-		}
-		r.index.discard()
-		own, ok := errors.AsType[*itemError](err)
-		if !ok || items[n].reject != nil {
-			return 0, nil, fmt.Errorf("prepare: %w", err)
-		}
-		items[n].reject = &own.rejection
-	}
-}
-
-// fill plans items until the commit is full, and says how many, or which one
-// failed.
-func (r *Recorder) fill(p *plan, items []item) (int, error) {
-	for i := range items {
-		if p.count >= chunkRecords || p.bytes >= chunkBytes || len(r.index.rules) > 0 {
-			return i, nil
-		}
-		if err := r.place(r.index, p, &items[i]); err != nil {
-			return i, err
-		}
-	}
-	return len(items), nil
-}
-
-// append appends a plan: in one commit where the store can, and else part by
-// part in the same order, in which what is decided about identities stands before
-// the interaction that shows it. It gives the last position.
-func (r *Recorder) append(ctx context.Context, p *plan) (eventstore.Position, error) {
-	began := r.deps.Now()
-	defer func() { r.metrics.append.Observe(r.deps.Now().Sub(began).Seconds()) }()
-	if r.deps.Log.Capabilities().BatchAppend.Supported {
-		appended, err := r.deps.Log.AppendBatch(ctx, p.appends)
-		if err != nil {
-			return 0, fmt.Errorf("append %d records: %w", p.count, err)
-		}
-		return appended[len(appended)-1].Position, nil
-	}
-	var last eventstore.Position
-	for i := range p.appends {
-		a := &p.appends[i]
-		appended, err := r.deps.Log.Append(ctx, a.Stream, a.Expected, a.Records...)
-		if err != nil {
-			return 0, fmt.Errorf("append to %s: %w", a.Stream, err)
-		}
-		last = appended.Position
-	}
-	return last, nil
-}
-
-// settle brings the index behind what was appended and says where it stands.
-func (r *Recorder) settle(ctx context.Context, p *plan, items []item, last eventstore.Position) error {
-	if r.beforeCommit != nil {
-		if err := r.beforeCommit(); err != nil {
-			return err
-		}
-	}
-	switch {
-	case p.count == 0:
-		r.index.discard()
-	case r.deps.Log.Capabilities().DensePositions.Supported && last == p.base+eventstore.Position(p.count):
-		// Positions count records, so these are ours and nobody else's, and
-		// every one stands where it was expected.
-		if err := r.index.commit(ctx, last); err != nil {
-			return err
-		}
-		for i := range items {
-			items[i].known = true
-		}
-	default:
-		if err := r.catcher.catchUp(ctx, r.index); err != nil {
-			return err
-		}
-	}
-	r.metrics.position.Set(float64(r.index.position))
-	r.count(p, items)
-	return nil
-}
-
-func (r *Recorder) count(p *plan, items []item) {
-	recorded, duplicates, quarantined, commands := 0, 0, 0, 0
-	for i := range items {
-		if items[i].command != nil {
-			commands++
-			continue
-		}
-		switch it := &items[i]; it.outcome {
-		case interactionv1.RecordOutcome_RECORD_OUTCOME_RECORDED:
-			recorded++
-		case interactionv1.RecordOutcome_RECORD_OUTCOME_DUPLICATE:
-			duplicates++
-		default:
-			quarantined++
-			code := "gateway"
-			if it.reject != nil {
-				code = it.reject.code
-				r.log.Warn("sent to quarantine", "tenant", it.tenant, "event_id", it.ev.GetId(), "position", uint64(it.position),
-					"code", code, "reason", it.reject.reason)
-			}
-			r.metrics.quarantined.WithLabelValues(code).Inc()
-		}
-	}
-	r.metrics.events.WithLabelValues("recorded").Add(float64(recorded))
-	r.metrics.events.WithLabelValues("duplicate").Add(float64(duplicates))
-	r.metrics.events.WithLabelValues("quarantined").Add(float64(quarantined))
-	r.metrics.commands.Add(float64(commands))
-	r.metrics.identity.Add(float64(p.decisions))
-	r.metrics.batch.Observe(float64(p.count))
 }

@@ -3,6 +3,7 @@ package recorder
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -192,7 +193,7 @@ func TestOperationsStandInTheIndex(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(eventstore.Store) eventstore.Store{
 		"batches": func(s eventstore.Store) eventstore.Store { return s },
-		"single":  func(s eventstore.Store) eventstore.Store { return &hidden{Store: s} },
+		"single":  func(s eventstore.Store) eventstore.Store { return &remote{Store: s, plain: true} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -200,7 +201,10 @@ func TestOperationsStandInTheIndex(t *testing.T) {
 			operations, between := 0, false
 			var last uuid.UUID
 			var at eventstore.Position
+			var mu sync.Mutex
 			operate := func() {
+				mu.Lock()
+				defer mu.Unlock()
 				last, at = appendOperation(t, log, operations)
 				operations++
 			}

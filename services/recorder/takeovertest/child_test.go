@@ -77,6 +77,7 @@ func child(encoded string) (err error) {
 	registry := prometheus.NewRegistry()
 	rec, err := newRecorder(recorder.Deps{
 		Log: store, Bus: b, Lease: b.Lease("recorder"), IndexDir: s.IndexDir, Logger: logger, Metrics: registry,
+		NewcomersInOrder: true, // so that it can be compared with an undisturbed one
 	})
 	if err != nil {
 		return err

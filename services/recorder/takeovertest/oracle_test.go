@@ -114,9 +114,9 @@ func record(t *testing.T, store eventstore.Store, u *undisturbed, dir string) {
 }
 
 // checkUndisturbed compares the log with that of one recorder that nobody
-// disturbs, record by record, and what was answered to commands with what it
-// answers.
-func checkUndisturbed(t *testing.T, store eventstore.Store, messages []bus.Message, l *load, seed uint64) {
+// disturbs, record by record (of each stream, where streams have no common
+// order), and what was answered to commands with what it answers.
+func checkUndisturbed(t *testing.T, store eventstore.Store, messages []bus.Message, l *load, seed uint64, batches bool) {
 	t.Helper()
 	other := openStore(t)
 	u := &undisturbed{
@@ -143,6 +143,14 @@ func checkUndisturbed(t *testing.T, store eventstore.Store, messages []bus.Messa
 	}
 
 	codec := event.NewCodec()
+	if !batches {
+		want, got := byStream(t, codec, other), byStream(t, codec, store)
+		for stream := range want {
+			require.Equal(t, want[stream], got[stream], "an undisturbed recorder writes %s otherwise", stream)
+		}
+		require.Len(t, got, len(want), "an undisturbed recorder writes fewer streams")
+		return
+	}
 	next, stop := iterate(t, other)
 	defer stop()
 	for got, err := range store.ReadAll(t.Context(), eventstore.ReadAllOptions{}) {
@@ -156,6 +164,18 @@ func checkUndisturbed(t *testing.T, store eventstore.Store, messages []bus.Messa
 		require.Equal(t, content(t, codec, want), content(t, codec, got), "position %d: %s %s", got.Position, got.Stream, got.Type)
 	}
 	require.Nil(t, next(), "the log lacks what an undisturbed recorder writes")
+}
+
+// byStream is the content of a log, stream by stream.
+func byStream(t *testing.T, codec *event.Codec, store eventstore.Store) map[string][]string {
+	t.Helper()
+	streams := map[string][]string{}
+	for rec, err := range store.ReadAll(t.Context(), eventstore.ReadAllOptions{}) {
+		require.NoError(t, err)
+		streams[rec.Stream] = append(streams[rec.Stream],
+			fmt.Sprintf("%d %s %s %d %s %x", int64(rec.Revision), rec.ID, rec.Type, rec.ContentType, rec.Metadata, content(t, codec, rec)))
+	}
+	return streams
 }
 
 func iterate(t *testing.T, store eventstore.Store) (next func() *eventstore.Record, stop func()) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
@@ -287,6 +288,20 @@ func (w *Wire) ReadAll(ask *Ask, reply *Reply) error {
 	return nil
 }
 
+// ReadStream gives a page of one stream.
+func (w *Wire) ReadStream(ask *Ask, reply *Reply) error {
+	ctx, cancel := withDeadline()
+	defer cancel()
+	for rec, err := range w.s.store.ReadStream(ctx, ask.Stream, ask.ReadStream) {
+		if err != nil {
+			reply.Fault = faultOf(err)
+			return nil
+		}
+		reply.Records = append(reply.Records, *rec)
+	}
+	return nil
+}
+
 // Report takes what a recorder says of itself.
 func (w *Wire) Report(ask *Ask, _ *Reply) error {
 	w.s.change(func() {
@@ -361,6 +376,37 @@ func TestReadsOverTheWire(t *testing.T) {
 			require.Equal(t, *want[i], *got[i], "%+v", opts)
 		}
 	}
+}
+
+func TestStreamReadsOverTheWire(t *testing.T) {
+	t.Parallel()
+	server := serve(t, openStore(t))
+	s, err := dial(server.address, "child", false)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	const stream = "acme.web-1"
+	one, two := newRecord(t), newRecord(t)
+	_, err = s.Append(t.Context(), stream, eventstore.NoStream, one, two)
+	require.NoError(t, err)
+	read := func(stream string, opts eventstore.ReadStreamOptions) (ids []uuid.UUID, failed error) {
+		for rec, err := range s.ReadStream(t.Context(), stream, opts) {
+			if err != nil {
+				return ids, err
+			}
+			ids = append(ids, rec.ID)
+		}
+		return ids, nil
+	}
+	ids, err := read(stream, eventstore.ReadStreamOptions{From: 1, Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, []uuid.UUID{two.ID}, ids)
+	ids, err = read(stream, eventstore.ReadStreamOptions{Limit: pageRecords})
+	require.NoError(t, err)
+	require.Equal(t, []uuid.UUID{one.ID, two.ID}, ids)
+	_, err = read("acme.web-2", eventstore.ReadStreamOptions{Limit: 1})
+	require.ErrorIs(t, err, eventstore.ErrStreamNotFound)
+	_, err = read(stream, eventstore.ReadStreamOptions{})
+	require.ErrorIs(t, err, eventstore.ErrUnsupported)
 }
 
 func collect(t *testing.T, s eventstore.Store, opts eventstore.ReadAllOptions) (all []*eventstore.Record) {

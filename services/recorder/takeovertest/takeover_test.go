@@ -152,7 +152,7 @@ func takeovers(t *testing.T, batches bool, much strain) {
 	r := &rig{t: t, rng: rand.New(rand.NewPCG(seed, 1)), server: serve(t, store), nats: "nats://" + b.Addr(), batches: batches}
 	r.active, r.other = r.start(t.TempDir()), r.start(t.TempDir())
 	l := begin(t, r.server, b, much, seed)
-	audit := newAuditor(t)
+	audit := newAuditor(t, batches)
 	r.settle()
 	next := scenarios(r.rng)
 	for i := range rounds() {
@@ -184,7 +184,7 @@ func takeovers(t *testing.T, batches bool, much strain) {
 	require.Positive(t, together)
 	t.Logf("%d profiles, %d of them together with others", profiles, together)
 	checkIndexes(t, store, r.active.settings.IndexDir, r.other.settings.IndexDir)
-	checkUndisturbed(t, store, heard.heard(), l, seed)
+	checkUndisturbed(t, store, heard.heard(), l, seed, batches)
 }
 
 func (r *rig) start(dir string) *process {

@@ -47,11 +47,12 @@ func dial(address, child string, batches bool) (*remoteStore, error) {
 
 // Ask is what every call carries; each uses some of it.
 type Ask struct {
-	Child   string
-	Appends []eventstore.StreamAppend
-	ReadAll eventstore.ReadAllOptions
-	Stream  string
-	Status  Status
+	Child      string
+	Appends    []eventstore.StreamAppend
+	ReadAll    eventstore.ReadAllOptions
+	Stream     string
+	ReadStream eventstore.ReadStreamOptions
+	Status     Status
 }
 
 // Reply is what every call is answered with.
@@ -211,9 +212,23 @@ func (s *remoteStore) ReadAll(ctx context.Context, opts eventstore.ReadAllOption
 	}
 }
 
-func (s *remoteStore) ReadStream(context.Context, string, eventstore.ReadStreamOptions) iter.Seq2[*eventstore.Record, error] {
+// ReadStream reads at most a page, and says where that would not be all.
+func (s *remoteStore) ReadStream(ctx context.Context, stream string, opts eventstore.ReadStreamOptions) iter.Seq2[*eventstore.Record, error] {
 	return func(yield func(*eventstore.Record, error) bool) {
-		yield(nil, fmt.Errorf("read a stream over the wire: %w", eventstore.ErrUnsupported))
+		if opts.Limit <= 0 || opts.Limit > pageRecords {
+			yield(nil, fmt.Errorf("read more than %d records of a stream over the wire: %w", pageRecords, eventstore.ErrUnsupported))
+			return
+		}
+		reply := &Reply{}
+		if err := s.call(ctx, "Wire.ReadStream", &Ask{Stream: stream, ReadStream: opts}, reply); err != nil {
+			yield(nil, err)
+			return
+		}
+		for i := range reply.Records {
+			if !yield(&reply.Records[i], nil) {
+				return
+			}
+		}
 	}
 }
 
