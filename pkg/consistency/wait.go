@@ -22,6 +22,9 @@ import (
 type Waiter struct {
 	// Log that tokens must be of.
 	Log Log
+	// Origins knows the logs that this one was copied from: tokens of those are
+	// as good. Nil where there are none.
+	Origins token.Origins
 	// Model is what is waited for.
 	Model Model
 	// Longest is how long a call without a deadline waits. Defaults to 10 seconds.
@@ -54,20 +57,24 @@ func (w *Waiter) Wait(ctx context.Context, consistencyToken string) (eventstore.
 	if err != nil {
 		return 0, invalid("consistency_token was not made by this service", err)
 	}
-	if t.LogID != w.Log.LogID() {
-		return 0, invalid("consistency_token belongs to another log", nil)
+	position, err := t.In(ctx, w.Log.LogID(), w.Origins)
+	if errors.Is(err, token.ErrOtherLog) {
+		return 0, invalid("consistency_token belongs to another log", err)
 	}
-	if w.Model.Position() >= t.Position {
-		return t.Position, nil
+	if err != nil {
+		return 0, rpcerr.FromError(err)
+	}
+	if w.Model.Position() >= position {
+		return position, nil
 	}
 	head, err := w.Log.Head(ctx)
 	if err != nil {
-		return 0, rpcerr.FromError(fmt.Errorf("wait for position %d: %w", t.Position, err))
+		return 0, rpcerr.FromError(fmt.Errorf("wait for position %d: %w", position, err))
 	}
-	if t.Position > head {
+	if position > head {
 		return 0, invalid("consistency_token is ahead of this log: it belongs to another one", nil)
 	}
-	return t.Position, w.waitFor(ctx, t.Position)
+	return position, w.waitFor(ctx, position)
 }
 
 // WaitHead returns once the model has come to the end that the log has now, with

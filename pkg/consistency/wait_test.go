@@ -15,6 +15,7 @@ import (
 
 	"github.com/parleyhq/parley/pkg/consistency"
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/posmap"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/token"
@@ -163,4 +164,42 @@ func TestACancelledCallIsCancelled(t *testing.T) {
 	w := consistency.Waiter{Log: head(10), Model: model{at: 5, wait: behind}}
 	_, err := w.Wait(ctx, token.NewConsistency(logID, 9).String())
 	require.Equal(t, codes.Canceled, rpcerr.CodeOf(err), "%v", err)
+}
+
+// origins has one log that was copied; a position there is one less than here.
+type origins struct{ err error }
+
+var movedID = uuid.MustParse("0c9c1c0a-7b3e-4a51-8f0a-2d6f8f2f7a55")
+
+func (o origins) Resolve(_ context.Context, log uuid.UUID, position eventstore.Position) (eventstore.Position, error) {
+	if log != movedID {
+		return 0, &posmap.UnknownLogError{LogID: log, Own: logID}
+	}
+	return position + 1, o.err
+}
+
+// TestTokensOfALogThatWasMoved are waited for where their write is now.
+func TestTokensOfALogThatWasMoved(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name     string
+		log      uuid.UUID
+		origins  origins
+		at, want eventstore.Position
+		reason   errorv1.Reason
+	}{
+		{name: "there", log: movedID, at: 4, want: 5},
+		{name: "gets there", log: movedID, at: 8, want: 9},
+		{name: "its own", log: logID, at: 4, want: 4},
+		{name: "another", log: uuid.New(), at: 4, reason: errorv1.Reason_REASON_INVALID_TOKEN},
+		{name: "cannot tell", log: movedID, origins: origins{err: eventstore.ErrUnavailable}, at: 4, reason: errorv1.Reason_REASON_BACKEND_UNAVAILABLE},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			w := consistency.Waiter{Log: head(10), Origins: tc.origins, Model: model{at: 5, wait: func(context.Context) error { return nil }}}
+			got, err := w.Wait(t.Context(), token.NewConsistency(tc.log, tc.at).String())
+			require.Equal(t, tc.reason, rpcerr.ReasonOf(err), "%v", err)
+			require.Equal(t, tc.want, got)
+		})
+	}
 }

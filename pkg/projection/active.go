@@ -393,13 +393,20 @@ func (h *host) takeRetries(ctx context.Context, c *control) error {
 	for _, asked := range c.GetRetries() {
 		r := h.runnerOf(namespaceOf(asked.GetGeneration()))
 		result := &opsv1.RetryResult{Number: asked.GetNumber()}
-		if r != nil {
+		if r == nil {
+			result.Error = "the generation is not there any more"
+		} else {
 			d := r.retry(asked.GetPositions())
 			select {
 			case <-d.done:
-				result.Folded = d.folded
 			case <-ctx.Done():
 				return ctx.Err()
+			}
+			switch result.Folded = d.folded; {
+			case errors.Is(d.err, context.Canceled):
+				return nil // it stopped meanwhile, and is done when it runs again, here or elsewhere
+			case d.err != nil:
+				result.Error = d.err.Error()
 			}
 		}
 		if _, err := h.changeControl(ctx, func(c *control) error {

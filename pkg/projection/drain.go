@@ -266,16 +266,20 @@ func placeholder(letter *opsv1.DeadLetter) *eventv1.RecordedEvent {
 // skip takes an operator's word that an event is not to be folded. Everything
 // before it is committed.
 func (s *session) skip(ctx context.Context, rec *eventv1.RecordedEvent, skip *eventv1.DeadLetterSkipped) error {
-	if skip.GetProjection() == s.r.name && skip.GetPosition() < rec.GetPosition() {
-		letter, err := getLetter(ctx, s.r.gen, skip.GetPosition())
+	position, err := s.r.deps.skippedAt(ctx, rec.GetPosition(), skip)
+	if err != nil {
+		return err
+	}
+	if skip.GetProjection() == s.r.name && position < rec.GetPosition() {
+		letter, err := getLetter(ctx, s.r.gen, position)
 		if err != nil {
 			return err
 		}
 		if letter == nil {
 			s.r.log.Error("an event was skipped that this generation had folded already: it differs from what a rebuild gives; rebuild it",
-				"position", skip.GetPosition())
+				"position", position)
 			s.parked.change(nil, &opsv1.DeadLetter{
-				Position: skip.GetPosition(), EventId: skip.GetEventId(), Error: skip.GetReason(),
+				Position: position, EventId: skip.GetEventId(), Error: skip.GetReason(),
 				State: opsv1.DeadLetterState_DEAD_LETTER_STATE_DIVERGED, ParkedTime: timestamppb.New(s.r.deps.Now()),
 			})
 		} else if !isSettled(letter) {

@@ -86,9 +86,12 @@ type Projection interface {
 
 // Deps are what an engine stands on. It closes none of them.
 type Deps struct {
-	Log   eventstore.Store
-	Codec Decoder
-	Views view.Store
+	Log eventstore.Store
+	// Origins knows where the positions in events are, where Log was copied
+	// from another one. Nil where it was not.
+	Origins Origins
+	Codec   Decoder
+	Views   view.Store
 	// Lease makes sure that one process folds and the others stand by. Nil
 	// where no other process can have the views open.
 	Lease Lease
@@ -125,6 +128,27 @@ func (d *Deps) complete() error {
 }
 
 var errNoDependency = errors.New("a log, a codec and views are required")
+
+// Origins is of a log that was copied from another one: an event moves as it is,
+// so the positions in it are of the log that it was first written to. A
+// *posmap.Map is one.
+type Origins interface {
+	// Within is where a position is in this log that stands in the event at
+	// another one.
+	Within(ctx context.Context, event, position eventstore.Position) (eventstore.Position, error)
+}
+
+// skippedAt is the position of the event that another one says is not to be folded.
+func (d *Deps) skippedAt(ctx context.Context, event uint64, skip *eventv1.DeadLetterSkipped) (uint64, error) {
+	if d.Origins == nil {
+		return skip.GetPosition(), nil
+	}
+	position, err := d.Origins.Within(ctx, eventstore.Position(event), eventstore.Position(skip.GetPosition()))
+	if err != nil {
+		return 0, fmt.Errorf("which event the one at position %d skips: %w", event, err)
+	}
+	return uint64(position), nil
+}
 
 // Decoder gives back the events that records hold.
 type Decoder interface {

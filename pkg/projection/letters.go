@@ -205,7 +205,9 @@ func (h *host) drain(ctx context.Context, r *runner, positions []uint64) (uint64
 		}
 		for _, done := range c.GetRetryResults() {
 			if done.GetNumber() == number {
-				folded = done.GetFolded()
+				if folded = done.GetFolded(); done.GetError() != "" {
+					return true, fmt.Errorf("after %d events, in the process that folds: %s", folded, done.GetError())
+				}
 				return true, nil
 			}
 		}

@@ -344,7 +344,8 @@ func (e *TooManyDeadLettersError) Unwrap() error { return e.Err }
 
 // loadSkips reads which events operators have decided not to fold since it was
 // last read, so that whoever comes to them later passes them over.
-func (p *parked) loadSkips(ctx context.Context, log eventstore.Store, codec Decoder, projection string) error {
+func (p *parked) loadSkips(ctx context.Context, deps *Deps, projection string) error {
+	log := deps.Log
 	head, err := log.StreamHead(ctx, event.OperationsStream())
 	if err != nil {
 		return fmt.Errorf("read skipped dead letters: %w", err)
@@ -361,12 +362,16 @@ func (p *parked) loadSkips(ctx context.Context, log eventstore.Store, codec Deco
 			continue
 		}
 		ev := &eventv1.RecordedEvent{}
-		if err := decodeSafely(codec, rec, ev); err != nil {
+		if err := decodeSafely(deps.Codec, rec, ev); err != nil {
 			return fmt.Errorf("read skipped dead letters: position %d: %w", rec.Position, err)
 		}
 		skip := ev.GetEvent().GetPayload().GetDeadLetterSkipped()
-		if _, known := p.skips[skip.GetPosition()]; !known && skip.GetProjection() == projection {
-			p.skips[skip.GetPosition()] = false
+		position, err := deps.skippedAt(ctx, uint64(rec.Position), skip)
+		if err != nil {
+			return fmt.Errorf("read skipped dead letters: %w", err)
+		}
+		if _, known := p.skips[position]; !known && skip.GetProjection() == projection {
+			p.skips[position] = false
 		}
 	}
 	return nil

@@ -98,7 +98,7 @@ func (s *session) begin(ctx context.Context) (err error) {
 	if err := s.parked.load(ctx, r.gen); err != nil {
 		return err
 	}
-	if err := s.parked.loadSkips(ctx, r.deps.Log, r.deps.Codec, r.name); err != nil {
+	if err := s.parked.loadSkips(ctx, r.deps, r.name); err != nil {
 		return err
 	}
 	s.state = r.def.newState(r.gen, &r.opts, r.deps.Now)
@@ -179,7 +179,7 @@ func (s *session) take(ctx context.Context, c *chunk) error {
 	}
 	if !c.caughtUp {
 		// What is skipped meanwhile is often of events that are still to come.
-		if err := s.parked.loadSkips(ctx, s.r.deps.Log, s.r.deps.Codec, s.r.name); err != nil {
+		if err := s.parked.loadSkips(ctx, s.r.deps, s.r.name); err != nil {
 			return err
 		}
 	}

@@ -135,3 +135,42 @@ func TestIdleAndAway(t *testing.T) {
 		require.NoError(t, e.Status().Err)
 	}
 }
+
+// sharedViews say that other processes have them open.
+type sharedViews struct{ view.Store }
+
+func (sharedViews) Shared() bool { return true }
+
+// TestRetryFromAStandby asks a process that stands by to retry: the one that
+// folds does it, or says why not.
+func TestRetryFromAStandby(t *testing.T) {
+	t.Parallel()
+	log, views := projectiontest.NewLog(t), sharedViews{projectiontest.NewViews(t)}
+	var poisoned atomic.Bool
+	poisoned.Store(true)
+	last := projectiontest.Append(t, log, projectiontest.Events(t, "p1 page.viewed {}\np1 page.viewed {\"path\": \"/poison\"}\np1 page.viewed {}")...)
+	deps := projection.Deps{Log: log, Views: views, Lease: newOneLease(), Options: projection.Options{
+		PollInterval: 10 * time.Millisecond, RetryDelay: time.Microsecond,
+	}}
+	deps.Process = "one"
+	one, _ := projectiontest.StartWith(t, poisonable(&poisoned), deps)
+	projectiontest.WaitFor(t, one, last)
+	deps.Process = "two"
+	two, _ := projectiontest.StartWith(t, poisonable(&poisoned), deps)
+	projectiontest.WaitFor(t, two, last)
+	result, err := two.Retry(t.Context(), projection.By{}, view.Namespace{})
+	require.NoError(t, err)
+	require.Equal(t, projection.RetryResult{Failed: 1, Waiting: 1}, result)
+
+	require.NoError(t, two.Pause(t.Context(), projection.By{Reason: "the disk is being moved"}))
+	_, err = two.Retry(t.Context(), projection.By{}, view.Namespace{})
+	require.Error(t, err)
+	require.NoError(t, two.Resume(t.Context(), projection.By{}))
+
+	poisoned.Store(false)
+	require.Eventually(t, func() bool { return one.Status().State == projection.Live }, time.Minute, time.Millisecond)
+	result, err = two.Retry(t.Context(), projection.By{}, view.Namespace{})
+	require.NoError(t, err)
+	require.Equal(t, projection.RetryResult{Folded: 2}, result)
+	requireClean(t, one, log)
+}

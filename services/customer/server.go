@@ -15,6 +15,7 @@ import (
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rawproto"
 	"github.com/parleyhq/parley/pkg/rpcerr"
+	"github.com/parleyhq/parley/pkg/token"
 	"github.com/parleyhq/parley/pkg/view"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
@@ -44,6 +45,9 @@ type Reader = projection.Reader[*customerv1.Customer]
 type Deps struct {
 	// Log that consistency tokens are of.
 	Log consistency.Log
+	// Origins knows the logs that Log was copied from: tokens of those are as
+	// good. Nil where there are none.
+	Origins token.Origins
 	// Engine that folds Definition.
 	Engine *Engine
 	// Resolver has the secret and the common rules that the recorder has. It is the
@@ -90,7 +94,7 @@ func NewServer(deps Deps) (*Server, error) {
 	return &Server{
 		deps: deps, desc: desc, rulesOf: map[string]string{},
 		reads: consistency.Reads[*Reader]{
-			Waiter: consistency.Waiter{Log: deps.Log, Model: deps.Engine}, Current: deps.Engine.Reader,
+			Waiter: consistency.Waiter{Log: deps.Log, Origins: deps.Origins, Model: deps.Engine}, Current: deps.Engine.Reader,
 		},
 	}, nil
 }

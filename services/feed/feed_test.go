@@ -23,6 +23,7 @@ import (
 
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/posmap"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/projection/projectiontest"
 	"github.com/parleyhq/parley/pkg/rpcerr"
@@ -350,6 +351,42 @@ func TestSubscribeRefuses(t *testing.T) {
 			require.Equal(t, tc.reason, rpcerr.ReasonOf(err), "%v", err)
 		})
 	}
+}
+
+// moved has a log that was copied; a position there is one less than here.
+type moved struct{ log uuid.UUID }
+
+func (m moved) Resolve(_ context.Context, log uuid.UUID, position eventstore.Position) (eventstore.Position, error) {
+	if log != m.log {
+		return 0, &posmap.UnknownLogError{LogID: log}
+	}
+	return position + 1, nil
+}
+
+// TestTokensOfALogThatWasMoved go on where they would have, and are waited for.
+func TestTokensOfALogThatWasMoved(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, time.Second)
+	var sent []*eventv1.Event
+	var last eventstore.Position
+	for range 4 {
+		ev, position := h.append("acme", "web", "s1", page("/"))
+		sent, last = append(sent, ev), position
+	}
+	before := moved{uuid.New()}
+	server, err := feed.NewServer(feed.Deps{Log: h.log, Origins: before, Codec: h.codec, Index: h.index})
+	require.NoError(t, err)
+	h.client = serve(t, server)
+	require.Equal(t, []string{sent[2].GetId(), sent[3].GetId()}, ids(h.untilCaughtUp(resume(token.NewResume(before.log, last-3).String()), "acme")))
+	got, err := h.client.Get(as(t.Context(), "acme"), &feedv1.GetRequest{
+		EventId: sent[3].GetId(), ConsistencyToken: token.NewConsistency(before.log, last-1).String(),
+	})
+	require.NoError(t, err)
+	require.Equal(t, sent[3].GetId(), got.GetEvent().GetEvent().GetId())
+	stream, err := h.client.Subscribe(as(t.Context(), "acme"), resume(token.NewResume(uuid.New(), 1).String()))
+	require.NoError(t, err)
+	_, err = stream.Recv()
+	require.Equal(t, errorv1.Reason_REASON_INVALID_TOKEN, rpcerr.ReasonOf(err), "%v", err)
 }
 
 func TestStoppingTellsSubscribers(t *testing.T) {

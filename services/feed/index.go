@@ -102,8 +102,9 @@ func (x *Index) checkpoint(ctx context.Context) (view.Checkpoint, error) {
 	if err != nil {
 		return c, fmt.Errorf("feed index: checkpoint: %w", err)
 	}
-	if !c.IsZero() && c.LogID != x.deps.Log.LogID() {
-		return c, fmt.Errorf("feed index: %w", projection.ErrOtherLog)
+	if own := x.deps.Log.LogID(); !c.IsZero() && c.LogID != own {
+		return c, fmt.Errorf("feed index: %w: it holds log %s up to %d, this log is %s; start with the data that belong together, or remove the views, which are then computed anew from this log",
+			projection.ErrOtherLog, c.LogID, c.Position, own)
 	}
 	return c, nil
 }

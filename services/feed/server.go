@@ -12,6 +12,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/tenant"
+	"github.com/parleyhq/parley/pkg/token"
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	feedv1 "github.com/parleyhq/parley/proto/gen/parley/feed/v1"
@@ -27,8 +28,11 @@ type Server struct {
 
 // Deps are what the server stands on. It closes none of them.
 type Deps struct {
-	Log   eventstore.Store
-	Codec Decoder
+	Log eventstore.Store
+	// Origins knows the logs that Log was copied from: resume and consistency
+	// tokens of those are as good. Nil where there are none.
+	Origins token.Origins
+	Codec   Decoder
 	// Index finds events by id.
 	Index *Index
 	// Heartbeat is how long a subscription may be silent. Defaults to 5
@@ -66,7 +70,7 @@ func NewServer(deps Deps) (*Server, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	return &Server{deps: deps, waiter: consistency.Waiter{Log: deps.Log, Model: deps.Index}}, nil
+	return &Server{deps: deps, waiter: consistency.Waiter{Log: deps.Log, Origins: deps.Origins, Model: deps.Index}}, nil
 }
 
 // Register adds the service to a gRPC server.

@@ -108,10 +108,12 @@ func (s *Server) from(ctx context.Context, req *feedv1.SubscribeRequest) (events
 			return 0, rpcerr.New(codes.InvalidArgument, errorv1.Reason_REASON_INVALID_TOKEN,
 				"resume_token was not made by this service", rpcerr.WithCause(err))
 		}
-		if t.LogID != s.deps.Log.LogID() {
-			return 0, rpcerr.New(codes.InvalidArgument, errorv1.Reason_REASON_INVALID_TOKEN, "resume_token belongs to another log")
+		position, err := t.In(ctx, s.deps.Log.LogID(), s.deps.Origins)
+		if errors.Is(err, token.ErrOtherLog) {
+			return 0, rpcerr.New(codes.InvalidArgument, errorv1.Reason_REASON_INVALID_TOKEN,
+				"resume_token belongs to another log", rpcerr.WithCause(err))
 		}
-		return t.Position, nil
+		return position, err
 	default:
 		return 0, rpcerr.InvalidField("from", "must be set: now, start or resume_token")
 	}

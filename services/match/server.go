@@ -16,6 +16,7 @@ import (
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/tenant"
+	"github.com/parleyhq/parley/pkg/token"
 	"github.com/parleyhq/parley/pkg/view"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
@@ -52,6 +53,9 @@ type Reader = projection.Reader[*customerv1.MatchRecord]
 type Deps struct {
 	// Log that models are appended to, and that consistency tokens are of.
 	Log Log
+	// Origins knows the logs that Log was copied from: tokens of those are as
+	// good. Nil where there are none.
+	Origins token.Origins
 	// Codec of the log's events.
 	Codec Encoder
 	// Engine that folds Definition.
@@ -142,7 +146,7 @@ func NewServer(deps Deps) (*Server, error) {
 	return &Server{
 		deps: deps, metrics: m, models: &models{known: map[string]*fitted{}},
 		reads: consistency.Reads[*Reader]{
-			Waiter: consistency.Waiter{Log: deps.Log, Model: deps.Engine}, Current: deps.Engine.Reader,
+			Waiter: consistency.Waiter{Log: deps.Log, Origins: deps.Origins, Model: deps.Engine}, Current: deps.Engine.Reader,
 		},
 		slots: make(chan struct{}, deps.Jobs),
 		jobs:  map[string]*job{}, lists: map[string]*pairList{},

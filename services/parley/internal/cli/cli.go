@@ -106,7 +106,7 @@ immutable event, and answers who a customer is and what happened with him.
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(a.serveCommand(), a.demoCommand(), a.customerCommand(), a.identityCommand(), a.mailCommand(), a.eventsCommand(), a.sendCommand(),
-		a.importCommand(), a.projectionsCommand(), a.keyCommand(), a.configCommand(), a.versionCommand())
+		a.importCommand(), a.projectionsCommand(), a.logCommand(), a.readyCommand(), a.keyCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 

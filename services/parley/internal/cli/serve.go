@@ -42,19 +42,30 @@ file. ` + "`parley config show`" + ` prints what is in force.`
 func (a *App) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve [SERVICE…]",
-		Short: "Run the services: recorder, customer, feed, web, email, ops; all of them unless some are named",
+		Short: "Run the services: recorder, customer, feed, web, email, ops; all of them unless some are named; or log",
 		Long: `Runs the services in this process, with everything embedded: the event store,
-NATS and the read models live in the data directory.
+NATS and the read models live in the data directory. Beyond one machine the log
+is in an EventStoreDB (--event-store), messages go through an external NATS
+(--nats) and the read models are in Postgres (--views); the services can then be
+in as many processes as are wanted, several of the same one among them: one
+works, the others stand by and take over.
 
   recorder  takes interactions from NATS and writes the log; InteractionService
   customer  the customer 360 and the timeline; CustomerService
   feed      the log as a stream; EventService
   web       the Segment tracking API over HTTP
   email     inbound mail by SMTP and by mail vendors' webhooks; EmailService
+  ops       what operators do with the read models of this process; ProjectionService
+
+  log       the embedded event store by itself, over EventStoreDB's protocol, for
+            services in other processes where one machine's disk is enough
 ` + settingsHelp,
 		Example: `  parley serve
   parley serve --data-dir /var/lib/parley --config /etc/parley.yaml
-  parley serve --grpc-listen 127.0.0.1:0 --ready-file /tmp/ready.json`,
+  parley serve --grpc-listen 127.0.0.1:0 --ready-file /tmp/ready.json
+  parley serve --eventstore-listen 127.0.0.1:2113     # EventStoreDB clients may read the log
+  parley serve customer feed ops --event-store esdb://es1:2113,es2:2113,es3:2113 \
+    --nats nats://n1:4222 --views postgres://parley@db/parley --config cluster.yaml`,
 		ValidArgs: serve.Services(),
 		Args: func(_ *cobra.Command, args []string) error {
 			for i, name := range args {
@@ -113,6 +124,7 @@ func (a *App) banner(settings *serve.Settings, r *serve.Running) {
 		{"SMTP", r.Addresses.SMTP, mailFor(settings)},
 		{"admin", r.Addresses.Admin, "/readyz, /healthz, /metrics"},
 		{"NATS", r.Addresses.NATS, "ingress.<tenant>.<channel>"},
+		{"log", r.Addresses.EventStore, "the log for clients of EventStoreDB: esdb://" + r.Addresses.EventStore},
 	} {
 		if l.addr != "" {
 			fmt.Fprintf(&b, "  %-6s %-22s %s\n", l.name, l.addr, l.what)

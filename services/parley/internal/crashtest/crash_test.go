@@ -133,7 +133,7 @@ func checkExactlyOnce(t *testing.T, log eventstore.Store, acknowledged map[strin
 	var before eventstore.Position
 	for rec, err := range log.ReadAll(t.Context(), eventstore.ReadAllOptions{}) {
 		require.NoError(t, err)
-		require.Equal(t, before+1, rec.Position, "positions count the records")
+		require.Greater(t, rec.Position, before, "positions grow")
 		before = rec.Position
 		require.True(t, event.IsEvent(rec), "%s at %d: nothing here may go to quarantine", rec.Type, rec.Position)
 		require.False(t, events[rec.ID.String()], "event %s twice", rec.ID)

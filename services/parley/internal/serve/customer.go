@@ -27,7 +27,7 @@ func (p *process) startCustomer(ctx context.Context, views view.Store) error {
 		return err
 	}
 	service, err := customer.NewServer(customer.Deps{
-		Engine: engine, Log: p.running.log, Resolver: resolver, Recorder: p.running.bus.Publisher(), Matching: matching, Now: p.opts.Now, Stopping: p.grpc.Stopping(),
+		Engine: engine, Log: p.running.log, Origins: p.origins, Resolver: resolver, Recorder: p.running.bus.Publisher(), Matching: matching, Now: p.opts.Now, Stopping: p.grpc.Stopping(),
 	})
 	if err != nil {
 		return err

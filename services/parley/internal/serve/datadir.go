@@ -56,9 +56,18 @@ const (
 	secretSize = 32
 )
 
-// dataDirError is an error about --data-dir.
+// DataDirError is an error about a data directory. Its text names the flag of
+// `parley serve`; Err says what is wrong and what to do.
+type DataDirError struct {
+	Path string
+	Err  error
+}
+
+func (e *DataDirError) Error() string { return "--data-dir " + e.Path + ": " + e.Err.Error() }
+func (e *DataDirError) Unwrap() error { return e.Err }
+
 func dataDirError(path, format string, args ...any) error {
-	return fmt.Errorf("--data-dir %s: %w", path, fmt.Errorf(format, args...))
+	return &DataDirError{Path: path, Err: fmt.Errorf(format, args...)}
 }
 
 // openDataDir makes the directory where there is none and locks it.

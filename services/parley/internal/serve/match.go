@@ -24,7 +24,7 @@ func (p *process) startMatch(ctx context.Context, views view.Store) (*match.Serv
 	p.stack.Push("match projection", func(context.Context) error { return engine.Close() })
 	p.project(ctx, match.Name, engine)
 	service, err := match.NewServer(match.Deps{
-		Log: p.running.log, Codec: p.codec, Engine: engine, Recorder: p.running.bus.Publisher(),
+		Log: p.running.log, Origins: p.origins, Codec: p.codec, Engine: engine, Recorder: p.running.bus.Publisher(),
 		Now: p.opts.Now, Stopping: p.grpc.Stopping(), Logger: p.log, Metrics: p.registry,
 	})
 	if err != nil {

@@ -52,15 +52,18 @@ func (p *process) explainViews(name string, err error) error {
 
 // projectionDeps are what a projection stands on in this process.
 func (p *process) projectionDeps(name string, views view.Store, opts projection.Options) projection.Deps {
-	deps := projection.Deps{
-		Log: p.running.log, Codec: p.codec, Views: views, Logger: p.log, Metrics: p.registry, Now: p.opts.Now, Options: opts,
-		Process: p.name(), Audit: ops.NewAudit(p.running.log, p.codec, p.opts.Now),
+	return projection.Deps{
+		Log: p.running.log, Origins: p.origins, Codec: p.codec, Views: views, Logger: p.log, Metrics: p.registry, Now: p.opts.Now, Options: opts,
+		Process: p.name(), Audit: ops.NewAudit(p.running.log, p.codec, p.opts.Now), Lease: p.projectionLease(name, views),
 	}
-	if views.Shared() && p.settings.NATS.URL != "" {
-		// Others may fold into the same views.
-		deps.Lease = busLease{p.running.bus.Lease("projection-" + name)}
+}
+
+// projectionLease is held by the process that folds; nil where no other one can.
+func (p *process) projectionLease(name string, views view.Store) projection.Lease {
+	if !views.Shared() || p.settings.NATS.URL == "" {
+		return nil
 	}
-	return deps
+	return busLease{p.running.bus.Lease("projection-" + name)}
 }
 
 // name is how the process names itself to operators, and where to ask it.

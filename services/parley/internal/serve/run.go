@@ -21,6 +21,7 @@ import (
 	"github.com/parleyhq/parley/pkg/bus"
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/posmap"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/server"
 	"github.com/parleyhq/parley/services/email"
@@ -51,6 +52,8 @@ type Addresses struct {
 	SMTP  string `json:"smtp,omitempty"`
 	Admin string `json:"admin,omitempty"`
 	NATS  string `json:"nats,omitempty"`
+	// EventStore is where EventStoreDB's protocol is spoken.
+	EventStore string `json:"eventstore,omitempty"`
 }
 
 // Running is a process that serves.
@@ -79,6 +82,7 @@ type process struct {
 	secret    []byte
 	tracer    *trace.TracerProvider // nil without a collector
 	running   Running
+	origins   *posmap.Map // of the log
 	// listeners by name of the address.
 	listeners map[string]net.Listener
 	// grpc and http are there where a service needs them.
@@ -104,7 +108,10 @@ func Run(ctx context.Context, opts Options) (err error) {
 	p.stack.Logger = p.log
 	p.running.Services = opts.Services
 	if len(opts.Services) == 0 {
-		p.running.Services = Services()
+		p.running.Services = platform()
+	}
+	if p.has(Log) && p.settings.Listen.EventStore == "" {
+		p.settings.Listen.EventStore = eventStoreAddress
 	}
 	defer func() {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.settings.Process.StopTimeout)
@@ -147,7 +154,7 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		p.listen, p.openTracing, p.openStorage, p.openBus, p.openMail, p.serveGRPC, p.serveHTTP, p.serveSMTP, p.serveAdmin,
+		p.listen, p.openTracing, p.openStorage, p.serveEventStore, p.openBus, p.openMail, p.serveGRPC, p.serveHTTP, p.serveSMTP, p.serveAdmin,
 		p.awaitServices, p.announce,
 	} {
 		if err := step(ctx); err != nil {
@@ -157,12 +164,15 @@ func (p *process) start(ctx context.Context) error {
 	return nil
 }
 
-// needsStorage says that a service keeps something in the data directory.
-func (p *process) needsStorage() bool {
-	return p.has(Recorder) || p.has(Customer) || p.has(Feed) || p.has(Ops)
+// needsLog says that a service reads or writes the log.
+func (p *process) needsLog() bool {
+	return p.has(Recorder) || p.has(Customer) || p.has(Feed) || p.has(Ops) || p.has(Log)
 }
 
-func (p *process) needsGRPC() bool { return p.needsStorage() || p.has(Email) }
+// needsViews says that a service has read models.
+func (p *process) needsViews() bool { return p.has(Customer) || p.has(Feed) }
+
+func (p *process) needsGRPC() bool { return p.needsLog() && !p.has(Log) || p.has(Email) }
 
 func (p *process) needsHTTP() bool {
 	return p.has(WebEntry) || p.has(Email) && p.settings.Mail.webhooks()
@@ -179,6 +189,7 @@ func (p *process) listen(ctx context.Context) error {
 		{l.http(), p.needsHTTP(), &p.running.Addresses.HTTP},
 		{l.smtp(), p.has(Email), &p.running.Addresses.SMTP},
 		{l.admin(), true, &p.running.Addresses.Admin},
+		{l.eventStore(), l.EventStore != "", &p.running.Addresses.EventStore},
 	} {
 		if !a.wanted {
 			continue
@@ -200,6 +211,9 @@ func (p *process) listen(ctx context.Context) error {
 }
 
 func (p *process) openBus(ctx context.Context) error {
+	if p.has(Log) {
+		return nil // nobody here has anything to say on it
+	}
 	n := p.settings.NATS
 	cfg := bus.Config{
 		URL: n.URL, Listen: p.settings.Listen.NATS, User: n.User, Password: bus.Secret(n.Password.Reveal()), Token: bus.Secret(n.Token.Reveal()),
@@ -324,7 +338,7 @@ func (r *Running) Settled(ctx context.Context) error {
 		poll = 10 * time.Millisecond
 		sure = 3
 	)
-	for seen := 0; ; {
+	for seen := 0; r.bus != nil; {
 		backlog, err := r.bus.Pending(ctx)
 		if err != nil {
 			return fmt.Errorf("wait for the recorder: %w", err)

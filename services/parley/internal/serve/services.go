@@ -11,7 +11,6 @@ import (
 	"github.com/parleyhq/parley/pkg/bus"
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
-	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	"github.com/parleyhq/parley/pkg/identity"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/rawproto"
@@ -41,33 +40,22 @@ func (p *process) openStorage(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	p.codec = event.NewCodec()
-	if !p.needsStorage() && p.settings.NATS.URL != "" {
+	if !p.needsLog() && p.settings.NATS.URL != "" {
 		return nil // gateways alone keep nothing
 	}
 	if p.dir, err = openDataDir(p.settings.Storage.DataDir); err != nil {
 		return err
 	}
 	p.stack.Push("data directory", func(context.Context) error { return p.dir.close() })
-	if p.secret, err = p.dir.secret(p.settings.Storage.ProfileSecret, p.opts.Random); err != nil {
+	if !p.has(Log) {
+		if p.secret, err = p.dir.secret(p.settings.Storage.ProfileSecret, p.opts.Random); err != nil {
+			return err
+		}
+	}
+	if err := p.openLog(ctx); err != nil {
 		return err
 	}
-	log, err := embedded.Open(p.dir.file("log"), embedded.Options{Logger: p.log, Now: p.opts.Now})
-	if err != nil {
-		return p.dir.explain("event store", err)
-	}
-	p.stack.Push("event store", func(context.Context) error { return log.Close() })
-	// A log that cannot be written any more ends the process: nothing more can
-	// be acknowledged, and a new start tells what is there.
-	p.loops.run(ctx, &p.stack, "event store", func(ctx context.Context) error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-log.Failed():
-			return log.Failure()
-		}
-	})
-	p.running.log = log
-	return nil
+	return p.loadOrigins(ctx)
 }
 
 // resolver knows who is who.
@@ -123,11 +111,14 @@ func (p *process) startServices(ctx context.Context) error {
 		resolver *identity.Resolver
 		views    view.Store
 	)
-	if p.needsStorage() {
+	if p.needsLog() {
 		var err error
 		if resolver, err = p.resolver(); err != nil {
 			return err
 		}
+	}
+	if p.needsViews() {
+		var err error
 		if views, err = p.openViews(ctx); err != nil {
 			return err
 		}
@@ -191,13 +182,13 @@ func (p *process) startRecorder(ctx context.Context, resolver *identity.Resolver
 }
 
 func (p *process) startFeed(ctx context.Context, views view.Store) error {
-	index, err := feed.OpenIndex(ctx, feed.IndexDeps{Log: p.running.log, Views: views, Logger: p.log})
+	index, err := feed.OpenIndex(ctx, feed.IndexDeps{Log: p.running.log, Views: views, Lease: p.projectionLease(Feed, views), Logger: p.log})
 	if err != nil {
 		return p.explainViews("feed", err)
 	}
 	p.stack.Push("feed index", func(context.Context) error { return index.Close() })
 	service, err := feed.NewServer(feed.Deps{
-		Log: p.running.log, Codec: p.codec, Index: index, Stopping: p.grpc.Stopping(), Now: p.opts.Now,
+		Log: p.running.log, Origins: p.origins, Codec: p.codec, Index: index, Stopping: p.grpc.Stopping(), Now: p.opts.Now,
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/parleyhq/parley/pkg/blob"
 	"github.com/parleyhq/parley/pkg/config"
 	"github.com/parleyhq/parley/pkg/credential"
+	"github.com/parleyhq/parley/pkg/eventstore/esdbserver"
 	"github.com/parleyhq/parley/pkg/server"
 	"github.com/parleyhq/parley/pkg/view/pgview"
 	"github.com/parleyhq/parley/services/web"
@@ -36,7 +37,7 @@ type Storage struct {
 	// DataDir is where the embedded engines keep everything. Defaults to ./parley-data.
 	DataDir string `flag:"data-dir" usage:"directory in which everything is kept"`
 	// EventStore is `embedded`, or the URL of an EventStoreDB. Defaults to embedded.
-	EventStore string `flag:"event-store" usage:"event store: embedded, or the URL of an EventStoreDB (esdb://…)"`
+	EventStore config.Location `flag:"event-store" usage:"event store: embedded, or the URL of an EventStoreDB (esdb://…)"`
 	// Views is `embedded`, or the URL of a Postgres. Defaults to embedded.
 	Views config.Location `flag:"views" usage:"read models: embedded, or the URL of a Postgres (postgres://…)"`
 	// ViewsMode says how statements are sent to Postgres. Defaults to cache_statement.
@@ -59,6 +60,9 @@ type Listen struct {
 	Admin string `flag:"admin-listen" usage:"address of HTTP for the inside: metrics, health, readiness"`
 	// NATS of the embedded server. Defaults to 127.0.0.1:4222.
 	NATS string `flag:"nats-listen" usage:"address of the embedded NATS"`
+	// EventStore is where the embedded event store speaks EventStoreDB's
+	// protocol. Defaults to none, and for the service log to 127.0.0.1:2113.
+	EventStore string `flag:"eventstore-listen" usage:"address at which the embedded event store speaks EventStoreDB's protocol; off unless given, 127.0.0.1:2113 by custom"`
 }
 
 // Access says who may come in.
@@ -73,6 +77,11 @@ type Access struct {
 	// HTTPTLSCert and HTTPTLSKey are PEM files, for the outside and the inside. Default to none.
 	HTTPTLSCert string `flag:"http-tls-cert" usage:"PEM file with the certificate of HTTP"`
 	HTTPTLSKey  string `flag:"http-tls-key" usage:"PEM file with its private key"`
+	// EventStoreUsers may come in by EventStoreDB's protocol. Defaults to none: then it is open, on loopback only.
+	EventStoreUsers []EventStoreUser `flag:"eventstore-users" usage:"users of the embedded event store by EventStoreDB's protocol; make passwords with parley key new"`
+	// EventStoreTLSCert and EventStoreTLSKey are PEM files. Default to none.
+	EventStoreTLSCert string `flag:"eventstore-tls-cert" usage:"PEM file with the certificate of EventStoreDB's protocol"`
+	EventStoreTLSKey  string `flag:"eventstore-tls-key" usage:"PEM file with its private key"`
 	// AllowPlainText elsewhere than on loopback. Defaults to false.
 	AllowPlainText bool `flag:"allow-plain-text" usage:"listen elsewhere than on loopback without TLS, behind a proxy that speaks it"`
 }
@@ -176,30 +185,6 @@ func DefaultSettings() Settings {
 	}
 }
 
-// embeddedViews says that the read models are kept in the data directory.
-func (s *Storage) embeddedViews() bool { return s.Views == embeddedEngine }
-
-var viewsModes = []string{string(pgview.CacheStatement), string(pgview.Exec), string(pgview.SimpleProtocol)}
-
-// ErrUnsupported says that this build does not offer what the settings ask for.
-var ErrUnsupported = errors.New("not offered by this build")
-
-// The services, in the order in which they start.
-const (
-	Recorder = "recorder"
-	Customer = "customer"
-	Feed     = "feed"
-	WebEntry = "web"
-	Email    = "email"
-	Ops      = "ops"
-)
-
-// Services that there are.
-func Services() []string { return []string{Recorder, Customer, Feed, WebEntry, Email, Ops} }
-
-// isGateway says that a service keeps nothing and needs nothing but NATS.
-func isGateway(service string) bool { return service == WebEntry || service == Email }
-
 // minSecret is the least number of characters of a secret.
 const minSecret = 16
 
@@ -207,11 +192,14 @@ const minSecret = 16
 // with the flag and what to do.
 func (s *Settings) Check(services []string) error {
 	errs := []error{s.checkEngines(services)}
-	for _, a := range []server.Address{s.Listen.grpc(), s.Listen.http(), s.Listen.smtp(), s.Listen.admin(), s.Listen.nats()} {
+	for _, a := range []server.Address{s.Listen.grpc(), s.Listen.http(), s.Listen.smtp(), s.Listen.admin(), s.Listen.nats(), s.Listen.eventStore()} {
+		if a.Flag == eventStoreListen && a.Addr == "" {
+			continue // off
+		}
 		errs = append(errs, a.Check())
 	}
 	keys, err := s.Access.Keys()
-	errs = append(errs, wrapFlag("api-keys", err))
+	errs = append(errs, wrapFlag("api-keys", err), wrapFlag("eventstore-users", esdbserver.CheckUsers(s.Access.eventStoreUsers())))
 	_, err = s.Access.writeKeys()
 	errs = append(errs, wrapFlag("write-keys", err))
 	_, err = s.Web.proxies()
@@ -246,58 +234,6 @@ func (s *Settings) Check(services []string) error {
 	return s.checkExposure(keys)
 }
 
-// checkEngines refuses engines that this build does not have, and services
-// apart from each other over engines that belong to one process.
-func (s *Settings) checkEngines(services []string) error {
-	var errs []error
-	if s.Storage.EventStore != embeddedEngine {
-		if !strings.HasPrefix(s.Storage.EventStore, "esdb://") && !strings.HasPrefix(s.Storage.EventStore, "esdb+discover://") {
-			errs = append(errs, fmt.Errorf("--event-store %s: want embedded", s.Storage.EventStore))
-		} else {
-			errs = append(errs, fmt.Errorf("--event-store: EventStoreDB is %w; leave the setting out to use the embedded event store", ErrUnsupported))
-		}
-	}
-	if !s.Storage.embeddedViews() && !strings.HasPrefix(s.Storage.Views.Reveal(), "postgres://") && !strings.HasPrefix(s.Storage.Views.Reveal(), "postgresql://") {
-		errs = append(errs, fmt.Errorf("--views %s: want embedded, or the URL of a Postgres (postgres://…)", s.Storage.Views))
-	}
-	if !slices.Contains(viewsModes, s.Storage.ViewsMode) {
-		errs = append(errs, fmt.Errorf("--views-mode %s: there are %s", s.Storage.ViewsMode, strings.Join(viewsModes, ", ")))
-	}
-	for _, name := range services {
-		if !slices.Contains(Services(), name) {
-			errs = append(errs, fmt.Errorf("there is no service %q; there are %s", name, strings.Join(Services(), ", ")))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	var missing, gateways []string
-	for _, name := range Services() {
-		here := len(services) == 0 || slices.Contains(services, name)
-		switch {
-		case here && isGateway(name):
-			gateways = append(gateways, name)
-		case !here && !isGateway(name) && name != Ops:
-			missing = append(missing, name)
-		}
-	}
-	// Without a gateway nothing is missing: it is one way in of several.
-	if len(missing) == 0 {
-		return nil
-	}
-	// Gateways alone need nothing but NATS, and a place for blobs that others can read.
-	if len(gateways) == len(services) && s.NATS.URL != "" {
-		if slices.Contains(services, Email) && (s.Blobs.URL == "" || s.Blobs.Secret == "") {
-			return errors.New("email in a process of its own: give --blobs, a place that all processes reach, and --blobs-secret, the same for all of them")
-		}
-		return nil
-	}
-	return fmt.Errorf("%s without %s: the embedded event store, NATS and views belong to one process, so all services have to run in it: "+
-		"leave the names out, or run `parley serve recorder customer feed ops` and the gateways, for example `parley serve web`, over one external --nats; "+
-		"other services in processes of their own need --event-store esdb://…, --nats and --views postgres://…, and the first is %w",
-		strings.Join(services, ", "), strings.Join(missing, ", "), ErrUnsupported)
-}
-
 // checkExposure refuses to listen where others can reach in without a credential.
 func (s *Settings) checkExposure(keys *credential.Keys) error {
 	plain := s.Access.AllowPlainText
@@ -315,8 +251,9 @@ func (s *Settings) checkExposure(keys *credential.Keys) error {
 		{s.Listen.smtp(), s.Mail.ownAddresses(), "configure --mail-addresses of your own in place of `" + DefaultMailAddress + "`", s.Mail.TLSCert != "", "--smtp-tls-cert and --smtp-tls-key"},
 		{s.Listen.admin(), !keys.Empty(), "configure --api-keys (`parley key new` makes one)", s.Access.HTTPTLSCert != "", "--http-tls-cert and --http-tls-key"},
 		{s.Listen.nats(), s.NATS.Password != "" || s.NATS.Token != "", "configure --nats-token, or --nats-user and --nats-password", s.NATS.TLSCert != "", "--nats-tls-cert and --nats-tls-key"},
+		{s.Listen.eventStore(), len(s.Access.EventStoreUsers) > 0, "configure --eventstore-users", s.Access.EventStoreTLSCert != "", "--eventstore-tls-cert and --eventstore-tls-key"},
 	} {
-		if c.addr.Loopback() || c.addr.Flag == "nats-listen" && s.NATS.URL != "" {
+		if c.addr.Addr == "" || c.addr.Loopback() || c.addr.Flag == "nats-listen" && s.NATS.URL != "" {
 			continue
 		}
 		switch {
@@ -343,6 +280,9 @@ func (l Listen) http() server.Address  { return server.Address{Flag: "http-liste
 func (l Listen) smtp() server.Address  { return server.Address{Flag: "smtp-listen", Addr: l.SMTP} }
 func (l Listen) admin() server.Address { return server.Address{Flag: "admin-listen", Addr: l.Admin} }
 func (l Listen) nats() server.Address  { return server.Address{Flag: "nats-listen", Addr: l.NATS} }
+func (l Listen) eventStore() server.Address {
+	return server.Address{Flag: eventStoreListen, Addr: l.EventStore}
+}
 
 func (a Access) grpcTLS() server.TLSFiles {
 	return server.TLSFiles{CertFlag: "grpc-tls-cert", Cert: a.GRPCTLSCert, KeyFlag: "grpc-tls-key", Key: a.GRPCTLSKey}

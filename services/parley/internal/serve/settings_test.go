@@ -21,7 +21,8 @@ import (
 // texts gives every setting a value that is not its default.
 var texts = map[string]string{
 	"data-dir": "/var/lib/parley", "event-store": "esdb://one", "views": "postgres://two", "views-mode": "exec", "profile-secret": "0123456789abcdef", "default-region": "AT",
-	"grpc-listen": "127.0.0.2:1", "http-listen": "127.0.0.2:2", "smtp-listen": "127.0.0.2:5", "admin-listen": "127.0.0.2:3", "nats-listen": "127.0.0.2:4",
+	"grpc-listen": "127.0.0.2:1", "http-listen": "127.0.0.2:2", "smtp-listen": "127.0.0.2:5", "admin-listen": "127.0.0.2:3", "nats-listen": "127.0.0.2:4", "eventstore-listen": "127.0.0.2:6",
+	"eventstore-users": "name=bi,hash=sha256:ef,tenant=acme,write=true", "eventstore-tls-cert": "e.pem", "eventstore-tls-key": "ek.pem",
 	"api-keys":      "name=shop,hash=sha256:ab,tenant=acme,source=shop,scopes=record+read;name=ops,hash=sha256:cd,tenant=acme,scopes=ops",
 	"write-keys":    "key=k1,tenant=acme,source=site,region=AT,currency=EUR,rate=50",
 	"grpc-tls-cert": "g.pem", "grpc-tls-key": "gk.pem", "http-tls-cert": "h.pem", "http-tls-key": "hk.pem", "allow-plain-text": "true",
@@ -143,13 +144,12 @@ func TestCheckNamesTheFlag(t *testing.T) {
 		services []string
 		want     string
 	}{
-		"event store": {change: func(s *serve.Settings) { s.Storage.EventStore = "esdb://x" }, want: "--event-store: EventStoreDB is not offered by this build; leave the setting out"},
-		"odd store":   {change: func(s *serve.Settings) { s.Storage.EventStore = "sqlite" }, want: "--event-store sqlite: want embedded"},
-		"views":       {change: func(s *serve.Settings) { s.Storage.Views = "mysql://x" }, want: "--views mysql://x: want embedded, or the URL of a Postgres"},
-		"views mode":  {change: func(s *serve.Settings) { s.Storage.ViewsMode = "fast" }, want: "--views-mode fast: there are cache_statement, exec, simple_protocol"},
-		"address":     {change: func(s *serve.Settings) { s.Listen.HTTP = "80" }, want: "--http-listen 80: want host:port"},
-		"key":         {change: func(s *serve.Settings) { s.Access.APIKeys = []serve.APIKey{{Name: "x"}} }, want: "--api-keys: API key 1"},
-		"write key":   {change: func(s *serve.Settings) { s.Access.WriteKeys[0].Tenant = "No" }, want: "--write-keys"},
+		"odd store":  {change: func(s *serve.Settings) { s.Storage.EventStore = "sqlite" }, want: "--event-store sqlite: want embedded, or the URL of an EventStoreDB"},
+		"views":      {change: func(s *serve.Settings) { s.Storage.Views = "mysql://x" }, want: "--views mysql://x: want embedded, or the URL of a Postgres"},
+		"views mode": {change: func(s *serve.Settings) { s.Storage.ViewsMode = "fast" }, want: "--views-mode fast: there are cache_statement, exec, simple_protocol"},
+		"address":    {change: func(s *serve.Settings) { s.Listen.HTTP = "80" }, want: "--http-listen 80: want host:port"},
+		"key":        {change: func(s *serve.Settings) { s.Access.APIKeys = []serve.APIKey{{Name: "x"}} }, want: "--api-keys: API key 1"},
+		"write key":  {change: func(s *serve.Settings) { s.Access.WriteKeys[0].Tenant = "No" }, want: "--write-keys"},
 		"same key": {change: func(s *serve.Settings) {
 			s.Access.WriteKeys = append(s.Access.WriteKeys, serve.WriteKey{Key: "dev", Tenant: "default", Source: "b"})
 		}, want: "same write key"},
@@ -162,8 +162,17 @@ func TestCheckNamesTheFlag(t *testing.T) {
 		"share":        {change: func(s *serve.Settings) { s.Process.TraceShare = 2 }, want: "--trace-share 2"},
 		"data dir":     {change: func(s *serve.Settings) { s.Storage.DataDir = "" }, want: "--data-dir"},
 		"timeout":      {change: func(s *serve.Settings) { s.Process.StopTimeout = 0 }, want: "--stop-timeout"},
-		"no service":   {services: []string{"mail"}, want: `no service "mail"; there are recorder, customer, feed, web, email, ops`},
+		"no service":   {services: []string{"mail"}, want: `no service "mail"; there are recorder, customer, feed, web, email, ops, log`},
 		"apart":        {services: []string{"customer"}, want: "the embedded event store, NATS and views belong to one process"},
+		"no views":     {change: cluster(func(s *serve.Settings) { s.Storage.Views = "embedded" }), services: []string{"customer"}, want: "--views postgres://"},
+		"no secret":    {change: cluster(func(s *serve.Settings) { s.Storage.ProfileSecret = "" }), services: []string{"recorder"}, want: "--profile-secret"},
+		"no NATS":      {change: cluster(func(s *serve.Settings) { s.NATS.URL = "" }), services: []string{"recorder"}, want: "--nats"},
+		"ops alone":    {change: cluster(nil), services: []string{"ops"}, want: "parley serve customer feed ops"},
+		"log and more": {services: []string{"log", "recorder"}, want: "log runs by itself"},
+		"log far away": {change: cluster(nil), services: []string{"log"}, want: "the service log is the embedded event store"},
+		"esdb served":  {change: cluster(func(s *serve.Settings) { s.Listen.EventStore = "127.0.0.1:2113" }), want: "--eventstore-listen 127.0.0.1:2113: the log is not embedded"},
+		"esdb address": {change: func(s *serve.Settings) { s.Listen.EventStore = "2113" }, want: "--eventstore-listen 2113: want host:port"},
+		"esdb user":    {change: func(s *serve.Settings) { s.Access.EventStoreUsers = []serve.EventStoreUser{{Name: "x"}} }, want: "--eventstore-users"},
 		"web apart":    {services: []string{"web"}, want: "--nats"},
 		"mail apart":   {change: func(s *serve.Settings) { s.NATS.URL = "nats://other:4222" }, services: []string{"web", "email"}, want: "--blobs"},
 		"no addresses": {change: func(s *serve.Settings) { s.Mail.Addresses = nil }, want: "--mail-addresses"},
@@ -198,5 +207,22 @@ func TestCheckNamesTheFlag(t *testing.T) {
 	s.Storage.Views = "postgresql://x"
 	require.NoError(t, s.Check(nil))
 	s.Storage.EventStore = "esdb://x"
-	require.ErrorIs(t, s.Check(nil), serve.ErrUnsupported)
+	require.NoError(t, s.Check(nil))
+	s = serve.DefaultSettings()
+	require.NoError(t, s.Check([]string{"log"}))
+	cluster(nil)(&s)
+	for _, services := range [][]string{{"recorder"}, {"customer"}, {"customer", "feed", "ops"}, {"web"}, {"recorder", "web"}} {
+		require.NoError(t, s.Check(services))
+	}
+}
+
+// cluster changes settings to those of one process of several, and further.
+func cluster(further func(*serve.Settings)) func(*serve.Settings) {
+	return func(s *serve.Settings) {
+		s.Storage.EventStore, s.Storage.Views, s.NATS.URL = "esdb+discover://x", "postgres://x", "nats://x"
+		s.Storage.ProfileSecret = "0123456789abcdef"
+		if further != nil {
+			further(s)
+		}
+	}
 }

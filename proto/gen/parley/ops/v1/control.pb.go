@@ -349,7 +349,9 @@ type RetryResult struct {
 	// Its number.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Events folded.
-	Folded        uint64 `protobuf:"varint,2,opt,name=folded,proto3" json:"folded,omitempty"`
+	Folded uint64 `protobuf:"varint,2,opt,name=folded,proto3" json:"folded,omitempty"`
+	// Why it went no further; empty where it did all there was to do.
+	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -396,6 +398,13 @@ func (x *RetryResult) GetFolded() uint64 {
 		return x.Folded
 	}
 	return 0
+}
+
+func (x *RetryResult) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 // ActiveProcess is what a process says of the projection that it folds.
@@ -506,10 +515,11 @@ const file_parley_ops_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x02 \x01(\v2\x1d.parley.ops.v1.GenerationNameR\n" +
 	"generation\x12\x1c\n" +
-	"\tpositions\x18\x03 \x03(\x04R\tpositions\"=\n" +
+	"\tpositions\x18\x03 \x03(\x04R\tpositions\"S\n" +
 	"\vRetryResult\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
-	"\x06folded\x18\x02 \x01(\x04R\x06folded\"\xa4\x01\n" +
+	"\x06folded\x18\x02 \x01(\x04R\x06folded\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xa4\x01\n" +
 	"\rActiveProcess\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12;\n" +
