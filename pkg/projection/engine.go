@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
@@ -87,8 +88,8 @@ type Projection interface {
 // Deps are what an engine stands on. It closes none of them.
 type Deps struct {
 	Log eventstore.Store
-	// Origins knows where the positions in events are, where Log was copied
-	// from another one. Nil where it was not.
+	// Origins knows where positions of other logs are, where Log was copied
+	// from them. Nil where it was not.
 	Origins Origins
 	Codec   Decoder
 	Views   view.Store
@@ -129,10 +130,17 @@ func (d *Deps) complete() error {
 
 var errNoDependency = errors.New("a log, a codec and views are required")
 
-// Origins is of a log that was copied from another one: an event moves as it is,
-// so the positions in it are of the log that it was first written to. A
-// *posmap.Map is one.
+// Origins is of a log that was copied from another one. A *posmap.Map is one.
+//
+// An event moves as it is, so the positions in it are of the log that it was
+// first written to. Documents do not move: what is in them was computed from
+// positions of the other log, and a fold that went on from there would give
+// something else than a rebuild. So views that hold a log that this one was
+// copied from are set aside, and a new generation is filled.
 type Origins interface {
+	// Resolve is where a position of a log is in this one. It fails with
+	// *posmap.UnknownLogError for a log that this one was not copied from.
+	Resolve(ctx context.Context, log uuid.UUID, position eventstore.Position) (eventstore.Position, error)
 	// Within is where a position is in this log that stands in the event at
 	// another one.
 	Within(ctx context.Context, event, position eventstore.Position) (eventstore.Position, error)

@@ -81,6 +81,9 @@ func newHost(ctx context.Context, current definition, definitions map[uint32]def
 	if h.serving, err = h.open(ctx, serving); err != nil {
 		return nil, err
 	}
+	if err := h.leaveOrigin(ctx); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
 	h.serving.serves.Store(true)
 	return h, nil
 }

@@ -55,3 +55,38 @@ func TestSkipsInALogThatWasMoved(t *testing.T) {
 		stop()
 	}
 }
+
+// TestViewsOfALogThatWasMoved starts over the views of the log that was copied:
+// they are set aside and computed anew, and what was given out before the move
+// is waited for.
+func TestViewsOfALogThatWasMoved(t *testing.T) {
+	t.Parallel()
+	before, views := projectiontest.NewLog(t), projectiontest.NewViews(t)
+	last := projectiontest.Append(t, before, newGenerator(3, 10).events(100)...)
+	e, stop := projectiontest.Start(t, visits(), before, views, projection.Options{})
+	projectiontest.WaitFor(t, e, last)
+	stop()
+
+	log := projectiontest.NewLog(t)
+	_, err := logcopy.Copy(t.Context(), before, log, logcopy.Options{})
+	require.NoError(t, err)
+	origins, err := posmap.Load(t.Context(), log)
+	require.NoError(t, err)
+	for range 2 { // again, it is just theirs
+		e, stop = projectiontest.StartWith(t, visits(), projection.Deps{Log: log, Origins: origins, Views: views})
+		moved, err := origins.Resolve(t.Context(), before.LogID(), last)
+		require.NoError(t, err)
+		projectiontest.WaitFor(t, e, moved)
+		require.Equal(t, "v1/g2 serving, v1/g1 retired", roles(t, e))
+		requireClean(t, e, log)
+		stop()
+	}
+
+	// Another log's are left alone.
+	other := projectiontest.NewLog(t)
+	origins, err = posmap.Load(t.Context(), other)
+	require.NoError(t, err)
+	e, _ = projectiontest.StartWith(t, visits(), projection.Deps{Log: other, Origins: origins, Views: views})
+	require.Eventually(t, func() bool { return e.Status().State == projection.Halted }, time.Minute, time.Millisecond)
+	require.ErrorIs(t, e.Status().Err, projection.ErrOtherLog)
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/projection"
+	"github.com/parleyhq/parley/pkg/token"
 	"github.com/parleyhq/parley/pkg/view"
 )
 
@@ -35,8 +36,11 @@ var _ projection.Projection = (*Index)(nil)
 
 // IndexDeps are what the index stands on. It closes none of them.
 type IndexDeps struct {
-	Log   eventstore.Store
-	Views view.Store
+	Log eventstore.Store
+	// Origins knows the logs that Log was copied from: an index of one of them
+	// is left, and another one made. Optional.
+	Origins token.Origins
+	Views   view.Store
 	// Lease is held while the index is written; who waits for it reads what
 	// another process writes. Defaults to none: then nobody else may run it.
 	Lease projection.Lease
@@ -81,18 +85,10 @@ func OpenIndex(ctx context.Context, deps IndexDeps) (*Index, error) {
 	if deps.PollInterval <= 0 {
 		deps.PollInterval = pollInterval
 	}
-	ns := view.Namespace{Projection: indexName, Version: indexVersion, Generation: 1}
-	gen, err := deps.Views.Open(ctx, ns, view.Collection{Name: positions})
-	if err != nil {
-		return nil, fmt.Errorf("open feed index: %w", err)
+	x := &Index{deps: deps, moved: make(chan struct{})}
+	if err := x.open(ctx); err != nil {
+		return nil, err
 	}
-	x := &Index{deps: deps, gen: gen, moved: make(chan struct{})}
-	x.status = projection.Status{Name: indexName, Namespace: ns}
-	checkpoint, err := x.checkpoint(ctx)
-	if err != nil {
-		return nil, errors.Join(err, gen.Close())
-	}
-	x.status.Position = eventstore.Position(checkpoint.Position)
 	return x, nil
 }
 
@@ -102,11 +98,15 @@ func (x *Index) checkpoint(ctx context.Context) (view.Checkpoint, error) {
 	if err != nil {
 		return c, fmt.Errorf("feed index: checkpoint: %w", err)
 	}
-	if own := x.deps.Log.LogID(); !c.IsZero() && c.LogID != own {
-		return c, fmt.Errorf("feed index: %w: it holds log %s up to %d, this log is %s; start with the data that belong together, or remove the views, which are then computed anew from this log",
-			projection.ErrOtherLog, c.LogID, c.Position, own)
+	if !c.IsZero() && c.LogID != x.deps.Log.LogID() {
+		return c, x.otherLog(c)
 	}
 	return c, nil
+}
+
+func (x *Index) otherLog(c view.Checkpoint) error {
+	return fmt.Errorf("feed index: %w: it holds log %s up to %d, this log is %s; start with the data that belong together, or remove the views, which are then computed anew from this log",
+		projection.ErrOtherLog, c.LogID, c.Position, x.deps.Log.LogID())
 }
 
 // Find is the position of an event, or wraps ErrUnknownEvent.

@@ -10,8 +10,11 @@ import (
 
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/logcopy"
+	"github.com/parleyhq/parley/pkg/eventstore/posmap"
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/projection/projectiontest"
+	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/services/feed"
 )
 
@@ -90,4 +93,46 @@ func TestIndexInTurns(t *testing.T) {
 	ev, position = h.append("acme", "web", "s1", page("/4"))
 	finds(two, ev.GetId(), position)
 	stopTwo()
+}
+
+// TestIndexOfALogThatWasMoved opens the index of a log that this one was copied
+// from: it finds events where they are now.
+func TestIndexOfALogThatWasMoved(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, time.Second)
+	ev, position := h.append("acme", "web", "s1", page("/1"))
+	require.NoError(t, h.index.WaitFor(t.Context(), position))
+	require.Eventually(t, func() bool { return committed(t, h.views) == position }, patience, time.Millisecond)
+	log := projectiontest.NewLog(t)
+	_, err := logcopy.Copy(t.Context(), h.log, log, logcopy.Options{})
+	require.NoError(t, err)
+	origins, err := posmap.Load(t.Context(), log)
+	require.NoError(t, err)
+	moved, err := origins.Resolve(t.Context(), h.log.LogID(), position)
+	require.NoError(t, err)
+	for range 2 {
+		x, err := feed.OpenIndex(t.Context(), feed.IndexDeps{Log: log, Origins: origins, Views: h.views})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- x.Run(ctx) }()
+		require.NoError(t, x.WaitFor(ctx, moved))
+		found, err := x.Find(ctx, "acme", uuid.MustParse(ev.GetId()))
+		require.NoError(t, err)
+		require.Equal(t, moved, found)
+		cancel()
+		require.NoError(t, <-ran)
+		require.NoError(t, x.Close())
+	}
+}
+
+// committed is up to where the first generation of the index is stored.
+func committed(t *testing.T, views view.Store) eventstore.Position {
+	t.Helper()
+	gen, err := views.Open(t.Context(), view.Namespace{Projection: "feed", Version: 1, Generation: 1}, view.Collection{Name: "positions"})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, gen.Close()) }()
+	checkpoint, err := gen.Checkpoint(t.Context())
+	require.NoError(t, err)
+	return eventstore.Position(checkpoint.Position)
 }

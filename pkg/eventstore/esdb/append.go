@@ -222,7 +222,7 @@ func (a *appending) standing(wait, op context.Context) (*stood, error) {
 	err := a.s.once(wait, op, func(ctx context.Context, l *link, trailer *metadata.MD) error {
 		last = nil
 		at := 0
-		return read(ctx, l, streamRequest(a.stream, from, eventstore.Forwards, uint64(len(a.records))), trailer, func(resp *streams.ReadResp) (bool, error) {
+		return read(ctx, l.calls, streamRequest(a.stream, from, eventstore.Forwards, uint64(len(a.records))), trailer, func(resp *streams.ReadResp) (bool, error) {
 			if resp.GetStreamNotFound() != nil {
 				return false, nil
 			}
@@ -250,7 +250,7 @@ func (s *Store) send(wait, op context.Context, stream string, expected eventstor
 	err := s.once(wait, op, func(ctx context.Context, l *link, trailer *metadata.MD) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		call, err := l.streams.Append(ctx)
+		call, err := l.calls.streams.Append(ctx)
 		if err != nil {
 			return err
 		}

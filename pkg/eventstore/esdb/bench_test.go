@@ -25,6 +25,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore/esdb"
 	"github.com/parleyhq/parley/pkg/eventstore/esdbserver"
 	"github.com/parleyhq/parley/pkg/eventstore/esdbserver/esdbservertest"
+	"github.com/parleyhq/parley/pkg/rawproto"
 )
 
 // nothing is a server that answers success at once, and any read with as many
@@ -36,8 +37,8 @@ type nothing struct {
 	addr     string
 	position atomic.Uint64
 	logID    uuid.UUID
-	// events are what a read of the whole log finds, made beforehand.
-	events []*streams.ReadResp
+	// events are what a read of the whole log finds, encoded beforehand.
+	events []*rawproto.Message
 }
 
 func startNothing(b *testing.B, readable uint64) *nothing {
@@ -47,9 +48,11 @@ func startNothing(b *testing.B, readable uint64) *nothing {
 	n := &nothing{addr: listener.Addr().String(), logID: uuid.New()}
 	n.position.Store(readable)
 	for at := range readable {
-		n.events = append(n.events, n.event(at+1))
+		encoded := new(rawproto.Message)
+		require.NoError(b, encoded.Append(n.event(at+1)))
+		n.events = append(n.events, encoded)
 	}
-	server := grpc.NewServer()
+	server := grpc.NewServer(grpc.ForceServerCodecV2(rawproto.Codec()))
 	serverfeatures.RegisterServerFeaturesServer(server, n)
 	streams.RegisterStreamsServer(server, n)
 	var served sync.WaitGroup
@@ -105,7 +108,7 @@ func (n *nothing) event(position uint64) *streams.ReadResp {
 func (n *nothing) Read(req *streams.ReadReq, stream streams.Streams_ReadServer) error {
 	o := req.GetOptions()
 	if o.GetStream() != nil || o.GetReadDirection() == streams.ReadReq_Options_Backwards {
-		return stream.Send(n.events[len(n.events)-1])
+		return stream.SendMsg(n.events[len(n.events)-1])
 	}
 	if o.GetSubscription() != nil {
 		if err := stream.Send(&streams.ReadResp{Content: &streams.ReadResp_Confirmation{Confirmation: &streams.ReadResp_SubscriptionConfirmation{}}}); err != nil {
@@ -113,7 +116,7 @@ func (n *nothing) Read(req *streams.ReadReq, stream streams.Streams_ReadServer) 
 		}
 	}
 	for _, e := range n.events {
-		if err := stream.Send(e); err != nil {
+		if err := stream.SendMsg(e); err != nil {
 			return err
 		}
 	}

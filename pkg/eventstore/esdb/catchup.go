@@ -3,12 +3,14 @@ package esdb
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
 )
 
 // catchUp reads from the cluster for one subscription that is behind the tail:
-// a subscription with its filter, read ahead of Next by a bounded amount.
+// a subscription with its filter, read ahead of Next by a bounded amount. It
+// ends where nobody takes what is there; another one goes on behind it.
 type catchUp struct {
 	stop context.CancelFunc
 
@@ -16,7 +18,6 @@ type catchUp struct {
 	queue []*eventstore.Record
 	bytes int
 	at    eventstore.Position // how far it has looked, behind what is queued
-	live  bool                // it goes on with what is new
 	err   error
 	ended bool
 	wake  broadcast     // something is new
@@ -31,7 +32,8 @@ const (
 )
 
 // startCatchUp begins behind a position. Everything up to covered was in the
-// log before. It does not end with ctx, only with the store or by stop.
+// log before. It does not end with ctx, but with the store, by stop,
+// or when it is spent.
 func (s *Store) startCatchUp(ctx context.Context, after, covered eventstore.Position, filter eventstore.Filter) (*catchUp, error) {
 	ctx, cancel := s.until(context.WithoutCancel(ctx))
 	if !s.enter(&s.loops) {
@@ -43,17 +45,17 @@ func (s *Store) startCatchUp(ctx context.Context, after, covered eventstore.Posi
 	go func() {
 		defer s.loops.Done()
 		defer cancel()
-		err := s.follow(ctx, after, filter, func(n news) (bool, error) {
+		err := s.follow(ctx, lasting, after, filter, func(n news) (bool, error) {
 			switch n.kind {
 			case newsRecord:
 				c.put(n.record)
 			case newsLooked:
 				c.looked(n.at)
 			case newsCaughtUp:
+				// The rest is the tail's.
 				c.looked(covered)
-				c.setLive(true)
+				return false, nil
 			case newsBegun, newsLost:
-				c.setLive(false)
 			}
 			return c.waitForRoom(ctx), nil
 		})
@@ -78,22 +80,21 @@ func (c *catchUp) looked(at eventstore.Position) {
 	c.wake.send()
 }
 
-func (c *catchUp) setLive(live bool) {
+// spent says that nothing more comes of it: it came to the head that there was,
+// or ended for want of a reader.
+func (c *catchUp) spent() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.live = live
-	c.wake.send()
+	return c.ended && c.err == nil && len(c.queue) == 0
 }
 
-// stuck says that it is at its end and still behind a position: what is between
-// does not match, of which the cluster tells only now and then.
-func (c *catchUp) stuck(behind eventstore.Position) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.live && len(c.queue) == 0 && c.at < behind
-}
+// readerPatience is how long a subscription in the cluster is held for a reader
+// that takes nothing. A node takes about 100 calls on a connection.
+const readerPatience = time.Second
 
+// waitForRoom returns false where there is none before the patience or ctx ends.
 func (c *catchUp) waitForRoom(ctx context.Context) bool {
+	var patience <-chan time.Time
 	for {
 		c.mu.Lock()
 		full := len(c.queue) >= aheadRecords || c.bytes >= aheadBytes
@@ -101,8 +102,15 @@ func (c *catchUp) waitForRoom(ctx context.Context) bool {
 		if !full {
 			return ctx.Err() == nil
 		}
+		if patience == nil {
+			timer := time.NewTimer(readerPatience)
+			defer timer.Stop()
+			patience = timer.C
+		}
 		select {
 		case <-c.room:
+		case <-patience:
+			return false
 		case <-ctx.Done():
 			return false
 		}

@@ -29,7 +29,7 @@ type connector struct {
 	log     *slog.Logger
 	metrics *metrics
 	// verify looks whether a node holds the right log; nil while that is open.
-	verify func(context.Context, *link) error
+	verify func(context.Context, *channel) error
 
 	wanted chan struct{}
 	stop   context.CancelFunc
@@ -44,17 +44,24 @@ type connector struct {
 	links   map[*link]struct{} // not closed yet
 }
 
-// link is a connection to one node: one in truth, for once it is checked it may
-// not be made anew behind our back. Another node may answer then.
+// link is what leads to one node: two connections, since a node takes about 100
+// calls on one, and reads whose reader is slow must not keep appends waiting.
 type link struct {
+	address string
+	calls   *channel // appends, short questions, and the tail
+	reads   *channel // reads and subscriptions that last
+	// Guarded by the connector's mutex.
+	busy    int // calls under way
+	retired bool
+}
+
+// channel is a connection, and one in truth: once it is checked it may not be
+// made anew behind our back, for another node may answer then.
+type channel struct {
 	conn    *grpc.ClientConn
 	streams streams.StreamsClient
-	address string
 	dials   atomic.Int32
 	checked atomic.Bool
-	// Guarded by the connector's mutex.
-	calls   int
-	retired bool
 }
 
 // search is waited for by the calls that found no connection.
@@ -85,7 +92,8 @@ func newConnector(ctx context.Context, conf *official.Configuration, log *slog.L
 // leaderOnly asks every node but the leader to refuse rather than to answer
 // with what it has.
 func leaderOnly(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, "requires-leader", "true")
+	// What the caller's context has for other servers is not for this one.
+	return metadata.NewOutgoingContext(ctx, metadata.Pairs("requires-leader", "true"))
 }
 
 // acquire returns the connection, and waits for one until ctx ends. Every link
@@ -99,7 +107,7 @@ func (c *connector) acquire(ctx context.Context) (*link, error) {
 			return nil, eventstore.ErrClosed
 		}
 		if l := c.current; l != nil {
-			l.calls++
+			l.busy++
 			c.mu.Unlock()
 			return l, nil
 		}
@@ -129,14 +137,14 @@ func (c *connector) acquire(ctx context.Context) (*link, error) {
 // release gives a link back after a call, with what came of the call.
 func (c *connector) release(l *link, failed *callError) {
 	c.mu.Lock()
-	l.calls--
+	l.busy--
 	if failed != nil && (failed.verdict == away || failed.verdict == moved) {
 		if failed.leader != "" {
 			c.leader = failed.leader
 		}
 		c.retire(l, failed)
 	}
-	over := l.retired && l.calls == 0
+	over := l.retired && l.busy == 0
 	c.mu.Unlock()
 	if over {
 		c.closeLink(l)
@@ -165,8 +173,10 @@ func (c *connector) closeLink(l *link) {
 	if !isOpen {
 		return
 	}
-	if err := l.conn.Close(); err != nil && status.Code(err) != codes.Canceled {
-		c.log.Debug("close connection to the event store", "node", l.address, "error", err)
+	for _, ch := range []*channel{l.calls, l.reads} {
+		if err := ch.conn.Close(); err != nil && status.Code(err) != codes.Canceled {
+			c.log.Debug("close connection to the event store", "node", l.address, "error", err)
+		}
 	}
 }
 
@@ -238,7 +248,7 @@ func (c *connector) settle(l *link, err error) {
 	close(ended.ended)
 }
 
-func (c *connector) setVerify(verify func(context.Context, *link) error) {
+func (c *connector) setVerify(verify func(context.Context, *channel) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.verify = verify

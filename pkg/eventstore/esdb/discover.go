@@ -66,7 +66,7 @@ func (c *connector) visit(ctx context.Context, address string, cluster bool) (*l
 		return nil, err
 	}
 	if cluster {
-		leader, err := c.askLeader(ctx, l)
+		leader, err := c.askLeader(ctx, l.calls)
 		if err != nil || leader != address {
 			c.closeLink(l)
 		}
@@ -80,20 +80,30 @@ func (c *connector) visit(ctx context.Context, address string, cluster bool) (*l
 			}
 		}
 	}
-	if err := c.check(ctx, l); err != nil {
-		c.closeLink(l)
-		return nil, fmt.Errorf("node %s: %w", address, err)
+	for _, ch := range []*channel{l.calls, l.reads} {
+		if err := c.check(ctx, ch); err != nil {
+			c.closeLink(l)
+			return nil, fmt.Errorf("node %s: %w", address, err)
+		}
 	}
 	return l, nil
 }
 
 func (c *connector) open(address string) (*link, error) {
 	l := &link{address: address}
-	conn, err := grpc.NewClient(address, append(slices.Clone(c.dial), grpc.WithContextDialer(l.dial))...)
-	if err != nil {
-		return nil, fmt.Errorf("node %s: %w", address, err)
+	for _, ch := range []**channel{&l.calls, &l.reads} {
+		made := &channel{}
+		var err error
+		made.conn, err = grpc.NewClient(address, append(slices.Clone(c.dial), grpc.WithContextDialer(made.dial))...)
+		if err != nil {
+			if l.calls != nil {
+				err = errors.Join(err, l.calls.conn.Close())
+			}
+			return nil, fmt.Errorf("node %s: %w", address, err)
+		}
+		made.streams = streams.NewStreamsClient(made.conn)
+		*ch = made
 	}
-	l.conn, l.streams = conn, streams.NewStreamsClient(conn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.links[l] = struct{}{}
@@ -103,17 +113,17 @@ func (c *connector) open(address string) (*link, error) {
 // errLost: a connection that broke stays broken.
 var errLost = errors.New("connection lost")
 
-func (l *link) dial(ctx context.Context, address string) (net.Conn, error) {
-	if l.checked.Load() {
+func (ch *channel) dial(ctx context.Context, address string) (net.Conn, error) {
+	if ch.checked.Load() {
 		return nil, errLost
 	}
-	l.dials.Add(1)
+	ch.dials.Add(1)
 	return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 }
 
 // askLeader asks a node which one leads.
-func (c *connector) askLeader(ctx context.Context, l *link) (string, error) {
-	info, err := gossip.NewGossipClient(l.conn).Read(ctx, &shared.Empty{})
+func (c *connector) askLeader(ctx context.Context, ch *channel) (string, error) {
+	info, err := gossip.NewGossipClient(ch.conn).Read(ctx, &shared.Empty{})
 	if err != nil {
 		return "", fmt.Errorf("ask for the cluster: %w", judge(err, nil))
 	}
@@ -129,8 +139,8 @@ func (c *connector) askLeader(ctx context.Context, l *link) (string, error) {
 const oldestMajor, oldestMinor = 23, 10
 
 // check asks a node whether it serves, and whether it is one to work with.
-func (c *connector) check(ctx context.Context, l *link) error {
-	methods, err := serverfeatures.NewServerFeaturesClient(l.conn).GetSupportedMethods(ctx, &shared.Empty{})
+func (c *connector) check(ctx context.Context, ch *channel) error {
+	methods, err := serverfeatures.NewServerFeaturesClient(ch.conn).GetSupportedMethods(ctx, &shared.Empty{})
 	if err != nil {
 		return fmt.Errorf("ask for its version: %w", judge(err, nil))
 	}
@@ -146,14 +156,14 @@ func (c *connector) check(ctx context.Context, l *link) error {
 	c.mu.Lock()
 	verify := c.verify
 	c.mu.Unlock()
-	dials := l.dials.Load()
+	dials := ch.dials.Load()
 	if verify != nil {
-		if err := verify(ctx, l); err != nil {
+		if err := verify(ctx, ch); err != nil {
 			return err
 		}
 	}
-	l.checked.Store(true)
-	if l.dials.Load() != dials {
+	ch.checked.Store(true)
+	if ch.dials.Load() != dials {
 		return unavailable(errLost)
 	}
 	return nil

@@ -38,14 +38,14 @@ const (
 // subscribeOnce subscribes over one connection, and hands over what comes until
 // it fails or no more is wanted. The positions of what it hands over grow. That
 // the cluster ends the subscription is io.EOF.
-func (s *Store) subscribeOnce(ctx context.Context, l *link, after eventstore.Position, filter eventstore.Filter, trailer *metadata.MD, take func(news) (bool, error)) error {
+func (s *Store) subscribeOnce(ctx context.Context, over *channel, after eventstore.Position, filter eventstore.Filter, trailer *metadata.MD, take func(news) (bool, error)) error {
 	wanted := true
 	hand := func(n news) (bool, error) {
 		var err error
 		wanted, err = take(n)
 		return wanted, err
 	}
-	err := read(ctx, l, followRequest(after, filter), trailer, func(resp *streams.ReadResp) (bool, error) {
+	err := read(ctx, over, followRequest(after, filter), trailer, func(resp *streams.ReadResp) (bool, error) {
 		switch content := resp.GetContent().(type) {
 		case *streams.ReadResp_Confirmation:
 			return hand(news{kind: newsBegun})
@@ -92,12 +92,12 @@ func (s *Store) subscribeOnce(ctx context.Context, l *link, after eventstore.Pos
 // follow subscribes from behind a position, and goes on over other connections,
 // without a gap or a repetition, until no more is wanted, ctx ends, or it fails
 // for good.
-func (s *Store) follow(ctx context.Context, after eventstore.Position, filter eventstore.Filter, take func(news) (bool, error)) error {
+func (s *Store) follow(ctx context.Context, over func(*link) *channel, after eventstore.Position, filter eventstore.Filter, take func(news) (bool, error)) error {
 	var pause backoff
 	for {
 		began, wanted := time.Now(), true
 		err := s.once(ctx, ctx, func(ctx context.Context, l *link, trailer *metadata.MD) error {
-			return s.subscribeOnce(ctx, l, after, filter, trailer, func(n news) (bool, error) {
+			return s.subscribeOnce(ctx, over(l), after, filter, trailer, func(n news) (bool, error) {
 				if n.at > after {
 					after = n.at
 				}

@@ -11,6 +11,7 @@ import (
 	official "github.com/EventStore/EventStore-Client-Go/v4/esdb"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 
 	"github.com/parleyhq/parley/pkg/config"
 	"github.com/parleyhq/parley/pkg/eventstore"
@@ -165,6 +166,7 @@ func TestAnAppendOverTheClustersBound(t *testing.T) {
 type counting struct {
 	eventstore.Store
 
+	open atomic.Int64
 	mu   sync.Mutex
 	subs []*atomic.Int64
 }
@@ -177,15 +179,23 @@ func (c *counting) Subscribe(ctx context.Context, opts eventstore.SubscribeOptio
 		c.subs = append(c.subs, read)
 		c.mu.Unlock()
 	}
-	return countingSubscription{Subscription: sub, read: read}, err
+	c.open.Add(1)
+	return &countingSubscription{Subscription: sub, read: read, open: &c.open}, err
 }
 
 type countingSubscription struct {
 	eventstore.Subscription
-	read *atomic.Int64
+	read   *atomic.Int64
+	open   *atomic.Int64
+	closed sync.Once
 }
 
-func (c countingSubscription) Next(ctx context.Context) (eventstore.Batch, error) {
+func (c *countingSubscription) Close() error {
+	c.closed.Do(func() { c.open.Add(-1) })
+	return c.Subscription.Close()
+}
+
+func (c *countingSubscription) Next(ctx context.Context) (eventstore.Batch, error) {
 	batch, err := c.Subscription.Next(ctx)
 	for _, r := range batch.Records {
 		c.read.Add(int64(len(r.Data)))
@@ -230,5 +240,57 @@ func TestASlowSubscriberIsBounded(t *testing.T) {
 	require.GreaterOrEqual(t, counted.subs[1].Load(), int64(count*size))
 	require.Less(t, counted.subs[0].Load(), int64(bound))
 	counted.mu.Unlock()
+	// Nor does it hold anything of the cluster's for long.
+	require.Eventually(t, func() bool { return counted.open.Load() == 1 }, patience, 5*time.Millisecond, "only the tail stays")
 	take(slow, count-1)
+}
+
+// More that lag than a node takes calls for: they wait for one another, and
+// nobody else does.
+func TestManyThatAreBehind(t *testing.T) {
+	t.Parallel()
+	const count, subscribers = 600, 12
+	behind := memory(t)
+	ctx := deadline(t)
+	for at := 0; at < count; at += 50 {
+		part := make([]eventstore.NewRecord, 50)
+		for i := range part {
+			part[i] = record("")
+			part[i].Data = make([]byte, 10_000)
+		}
+		_, err := behind.Append(ctx, "acme.a", eventstore.Revision(at-1), part...)
+		require.NoError(t, err)
+	}
+	url := esdbservertest.Start(t, esdbserver.Config{Store: behind}, grpc.MaxConcurrentStreams(4))
+	store := open(t, esdb.Config{URL: config.Secret(url), TailBytes: 1 << 20})
+	var all sync.WaitGroup
+	for i := range subscribers {
+		all.Go(func() {
+			sub, err := store.Subscribe(ctx, eventstore.SubscribeOptions{MaxBatch: 100})
+			if err != nil {
+				t.Errorf("subscriber %d: %v", i, err)
+				return
+			}
+			defer func() { _ = sub.Close() }()
+			found := 0
+			for caughtUp := false; !caughtUp; {
+				batch, err := sub.Next(ctx)
+				if err != nil {
+					t.Errorf("subscriber %d with %d: %v", i, found, err)
+					return
+				}
+				found += len(batch.Records)
+				caughtUp = batch.CaughtUp
+				// Every batch waits for an append to be through meanwhile.
+				if _, err := store.Append(ctx, "z.other", eventstore.Any, record("")); err != nil {
+					t.Errorf("append: %v", err)
+					return
+				}
+			}
+			if found < count {
+				t.Errorf("subscriber %d found %d", i, found)
+			}
+		})
+	}
+	all.Wait()
 }

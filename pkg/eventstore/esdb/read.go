@@ -13,12 +13,12 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore"
 )
 
-// read makes one read and hands over what comes until there is no more, or no
+// read makes one read over a connection and hands over what comes until there is no more, or no
 // more is wanted.
-func read(ctx context.Context, l *link, req *streams.ReadReq, trailer *metadata.MD, take func(*streams.ReadResp) (bool, error)) error {
+func read(ctx context.Context, over *channel, req *streams.ReadReq, trailer *metadata.MD, take func(*streams.ReadResp) (bool, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := l.streams.Read(ctx, req)
+	stream, err := over.streams.Read(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (s *Store) readSpan(ctx context.Context, stream string, at span, yield func
 		if at.count == 0 {
 			return nil
 		}
-		return read(ctx, l, streamRequest(stream, at.next, at.direction, at.count), trailer, func(resp *streams.ReadResp) (bool, error) {
+		return read(ctx, l.reads, streamRequest(stream, at.next, at.direction, at.count), trailer, func(resp *streams.ReadResp) (bool, error) {
 			if resp.GetStreamNotFound() != nil {
 				return false, eventstore.ErrStreamNotFound
 			}
@@ -154,7 +154,7 @@ func (s *Store) StreamHead(ctx context.Context, stream string) (eventstore.Revis
 func (s *Store) streamHead(ctx context.Context, stream string) (eventstore.Revision, error) {
 	head := eventstore.NoStream
 	err := s.retry(ctx, func(ctx context.Context, l *link, trailer *metadata.MD, _ func()) error {
-		return read(ctx, l, streamRequest(stream, eventstore.End, eventstore.Backwards, 1), trailer, func(resp *streams.ReadResp) (bool, error) {
+		return read(ctx, l.calls, streamRequest(stream, eventstore.End, eventstore.Backwards, 1), trailer, func(resp *streams.ReadResp) (bool, error) {
 			if e := resp.GetEvent().GetEvent(); e != nil {
 				head = eventstore.Revision(e.GetStreamRevision())
 				return false, nil
@@ -191,7 +191,7 @@ func (s *Store) Head(ctx context.Context) (eventstore.Position, error) {
 // record of the log, or to where it knows one to be.
 func (s *Store) ask(ctx context.Context) error {
 	known := s.known()
-	return s.backwards(ctx, 0, 1, func(e *streams.ReadResp_ReadEvent_RecordedEvent) (bool, error) {
+	return s.backwards(ctx, short, 0, 1, func(e *streams.ReadResp_ReadEvent_RecordedEvent) (bool, error) {
 		at := eventstore.Position(e.GetCommitPosition())
 		if ours(e) {
 			s.saw(at)
@@ -208,14 +208,18 @@ const (
 	lastStep  = 4096
 )
 
+// Which connection to read over.
+func short(l *link) *channel   { return l.calls }
+func lasting(l *link) *channel { return l.reads }
+
 // backwards hands over what there is below a position, of the cluster's own
 // records too, the latest first, until no more is wanted. 0 is the end.
-func (s *Store) backwards(ctx context.Context, below eventstore.Position, step uint64, take func(*streams.ReadResp_ReadEvent_RecordedEvent) (bool, error)) error {
+func (s *Store) backwards(ctx context.Context, over func(*link) *channel, below eventstore.Position, step uint64, take func(*streams.ReadResp_ReadEvent_RecordedEvent) (bool, error)) error {
 	return s.retry(ctx, func(ctx context.Context, l *link, trailer *metadata.MD, progress func()) error {
 		for {
 			got, wanted := uint64(0), true
 			// One more than wanted: some servers begin with the position itself.
-			err := read(ctx, l, backwardsRequest(below, step+1), trailer, func(resp *streams.ReadResp) (bool, error) {
+			err := read(ctx, over(l), backwardsRequest(below, step+1), trailer, func(resp *streams.ReadResp) (bool, error) {
 				e := resp.GetEvent().GetEvent()
 				if e == nil {
 					return true, nil
@@ -306,7 +310,7 @@ func (f *forwards) step(ctx context.Context) error {
 		return nil
 	}
 	err := f.s.retry(ctx, func(ctx context.Context, l *link, trailer *metadata.MD, _ func()) error {
-		return read(ctx, l, atRequest(f.at+1), trailer, func(resp *streams.ReadResp) (bool, error) {
+		return read(ctx, l.calls, atRequest(f.at+1), trailer, func(resp *streams.ReadResp) (bool, error) {
 			e := resp.GetEvent().GetEvent()
 			if e == nil || eventstore.Position(e.GetCommitPosition()) != f.at+1 {
 				return e == nil, nil
@@ -335,7 +339,7 @@ func (f *forwards) rest(ctx context.Context) error {
 		if f.done || f.at >= f.head {
 			return nil
 		}
-		return f.s.subscribeOnce(ctx, l, f.at, f.filter, trailer, func(n news) (bool, error) {
+		return f.s.subscribeOnce(ctx, l.reads, f.at, f.filter, trailer, func(n news) (bool, error) {
 			switch n.kind {
 			case newsBegun, newsLost:
 				return true, nil
@@ -371,7 +375,7 @@ func (s *Store) readBackwards(ctx context.Context, opts eventstore.ReadAllOption
 		step = min(uint64(opts.Limit), lastStep)
 	}
 	left := opts.Limit
-	return s.backwards(ctx, below, step, func(e *streams.ReadResp_ReadEvent_RecordedEvent) (bool, error) {
+	return s.backwards(ctx, lasting, below, step, func(e *streams.ReadResp_ReadEvent_RecordedEvent) (bool, error) {
 		if !ours(e) || !opts.Filter.Matches(string(e.GetStreamIdentifier().GetStreamName()), e.GetMetadata()[metaType]) {
 			return true, nil
 		}

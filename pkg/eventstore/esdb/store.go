@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/logid"
 )
 
 // Store is an eventstore.Store in an EventStoreDB or KurrentDB cluster. Open
@@ -50,7 +51,7 @@ var _ eventstore.Store = (*Store)(nil)
 
 // logStream holds the log's id as its one record. The name is no tenant's.
 const (
-	logStream = "parley-log"
+	logStream = logid.Stream
 	logType   = "parley.log"
 )
 
@@ -132,16 +133,16 @@ func (s *Store) readLogID(ctx context.Context) (uuid.UUID, error) {
 	var id uuid.UUID
 	err := s.once(ctx, ctx, func(ctx context.Context, l *link, trailer *metadata.MD) error {
 		var err error
-		id, err = readID(ctx, l, trailer)
+		id, err = readID(ctx, l.calls, trailer)
 		return err
 	})
 	return id, err
 }
 
 // readID reads the log's id over one connection.
-func readID(ctx context.Context, l *link, trailer *metadata.MD) (uuid.UUID, error) {
+func readID(ctx context.Context, over *channel, trailer *metadata.MD) (uuid.UUID, error) {
 	var found uuid.UUID
-	err := read(ctx, l, streamRequest(logStream, 0, eventstore.Forwards, 1), trailer, func(resp *streams.ReadResp) (bool, error) {
+	err := read(ctx, over, streamRequest(logStream, 0, eventstore.Forwards, 1), trailer, func(resp *streams.ReadResp) (bool, error) {
 		if resp.GetStreamNotFound() != nil {
 			return false, eventstore.ErrStreamNotFound
 		}
@@ -164,14 +165,16 @@ func (s *Store) writeLogID(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("draw a log id: %w", err)
 	}
-	_, err = s.send(ctx, ctx, logStream, eventstore.NoStream, []eventstore.NewRecord{logRecord(id)})
+	_, err = s.send(ctx, ctx, logStream, eventstore.NoStream, []eventstore.NewRecord{{
+		ID: id, Type: logType, ContentType: eventstore.ContentJSON, Data: []byte(`{"log_id":"` + id.String() + `"}`),
+	}})
 	return err
 }
 
 // verify looks whether a node that was just connected to holds this log.
-func (s *Store) verify(ctx context.Context, l *link) error {
+func (s *Store) verify(ctx context.Context, over *channel) error {
 	var trailer metadata.MD
-	id, err := readID(ctx, l, &trailer)
+	id, err := readID(ctx, over, &trailer)
 	switch {
 	case errors.Is(err, eventstore.ErrStreamNotFound):
 		return fmt.Errorf("it holds no log, where log %s is expected: %w", s.logID, ErrUnfit)

@@ -83,7 +83,7 @@ func (sub *subscription) Next(ctx context.Context) (eventstore.Batch, error) {
 			return eventstore.Batch{}, fmt.Errorf("subscription at position %d: %w", sub.told, err)
 		}
 		news := sub.tail.wake.wait()
-		more := sub.catchUpNews()
+		heard, more := sub.catchUpNews()
 		records, caughtUp, err := sub.step(ctx)
 		if err != nil {
 			// Where it is because of an end, that is the reason.
@@ -100,8 +100,8 @@ func (sub *subscription) Next(ctx context.Context) (eventstore.Batch, error) {
 			sub.told = max(sub.told, min(sub.at, sub.s.known()))
 			return eventstore.Batch{Records: records, Position: sub.told, CaughtUp: caughtUp}, nil
 		}
-		if more == nil && sub.catchUpNews() != nil {
-			// It has only just begun: what it says must not be missed.
+		if now, _ := sub.catchUpNews(); now != heard {
+			// Another has only just begun: what it says must not be missed.
 			continue
 		}
 		sub.wait(ctx, news, more)
@@ -128,20 +128,23 @@ func (sub *subscription) step(ctx context.Context) ([]*eventstore.Record, bool, 
 		if err != nil {
 			return nil, false, err
 		}
-		if c.stuck(v.from) {
-			sub.endCatchUp()
-			continue
-		}
 		records, at, err := c.take(sub.most, sub.mostBytes)
 		if err != nil {
 			return nil, false, err
 		}
 		moved := at > sub.at
 		sub.at = at
-		if len(records) > 0 || !moved {
+		switch {
+		case len(records) > 0:
 			return records, false, nil
+		case moved:
+			// It may have come to where the tail begins.
+		case c.spent():
+			// Another one goes on from here.
+			sub.endCatchUp()
+		default:
+			return nil, false, nil
 		}
-		// It may have come to where the tail begins.
 	}
 }
 
@@ -170,13 +173,14 @@ func (sub *subscription) endCatchUp() {
 	}
 }
 
-func (sub *subscription) catchUpNews() <-chan struct{} {
+// catchUpNews is the catch-up that there is, if any, and when it says something.
+func (sub *subscription) catchUpNews() (*catchUp, <-chan struct{}) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	if sub.catchUp == nil {
-		return nil
+		return nil, nil
 	}
-	return sub.catchUp.wake.wait()
+	return sub.catchUp, sub.catchUp.wake.wait()
 }
 
 func (sub *subscription) wait(ctx context.Context, news, more <-chan struct{}) {

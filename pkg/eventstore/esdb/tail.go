@@ -84,7 +84,7 @@ func (t *tail) run(ctx context.Context, s *Store) error {
 	t.wake.send()
 	t.mu.Unlock()
 	fresh := true
-	return s.follow(ctx, head, eventstore.Filter{}, func(n news) (bool, error) {
+	return s.follow(ctx, short, head, eventstore.Filter{}, func(n news) (bool, error) {
 		switch n.kind {
 		case newsBegun:
 			// What was appended by others meanwhile must count as heard of

@@ -8,6 +8,7 @@
 // say what to do. Text from outside is shown without control characters, so
 // that no customer can write on an operator's terminal.
 //
-// A command keeps nothing on disk, so a crash of one concerns nobody; `import`
-// may be run again and doubles nothing.
+// But for `log copy`, whose target is the disk, a command keeps nothing on disk,
+// so a crash of one concerns nobody; `import` and `log copy` may be run again and
+// double nothing.
 package cli

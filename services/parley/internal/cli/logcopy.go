@@ -37,8 +37,8 @@ with what comes, until ctrl-c. So a move takes no longer than the last records:
 
   1. copy with --follow from the server that runs, until it says "caught up"
   2. ctrl-c; stop the server; copy once more, from its data directory
-  3. start it with the new --event-store, and with read models that are empty:
-     the folder views removed, or another Postgres. They are computed anew.
+  3. start it with the new --event-store. Read models are computed anew; those of
+     before are set aside (parley projections drop deletes them)
 
 At the end both logs are read and compared by digest, unless --no-verify is
 given. Between two data directories the secret of the profiles' ids comes along

@@ -78,13 +78,10 @@ func (p *process) openEmbeddedLog(ctx context.Context) error {
 
 // serveEventStore lets others read the log by EventStoreDB's protocol, and
 // Parley's services in other processes write it where that is what this one is for.
-func (p *process) serveEventStore(ctx context.Context) error {
+func (p *process) serveEventStore(context.Context) error {
 	lis := p.listeners[eventStoreListen]
 	if lis == nil {
 		return nil
-	}
-	if err := esdb.Identify(ctx, p.running.log); err != nil {
-		return p.dir.explain("event store", err)
 	}
 	cfg := esdbserver.Config{
 		Store: logid.Shown(p.running.log), Users: p.settings.Access.eventStoreUsers(), Advertise: lis.Addr().String(), Logger: p.log, Metrics: p.registry, Now: p.opts.Now,

@@ -182,7 +182,7 @@ func (p *process) startRecorder(ctx context.Context, resolver *identity.Resolver
 }
 
 func (p *process) startFeed(ctx context.Context, views view.Store) error {
-	index, err := feed.OpenIndex(ctx, feed.IndexDeps{Log: p.running.log, Views: views, Lease: p.projectionLease(Feed, views), Logger: p.log})
+	index, err := feed.OpenIndex(ctx, feed.IndexDeps{Log: p.running.log, Origins: p.origins, Views: views, Lease: p.projectionLease(Feed, views), Logger: p.log})
 	if err != nil {
 		return p.explainViews("feed", err)
 	}
