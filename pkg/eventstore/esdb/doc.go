@@ -30,10 +30,12 @@
 // panics at kinds of messages that it does not know, and a malformed time ends
 // the process; and a wrong expected revision is told as a text. All this
 // happens between its calls, where no wrapper comes to. So the connector here
-// keeps one connection, to the leader, found by gossip where there is a
-// cluster. One goroutine looks for it, calls wait at a gate with their
-// contexts. A connection that failed, or whose node leads no more, gets no
-// further calls and is closed behind its last one.
+// keeps a link to the leader, found by gossip where there is a cluster: one
+// connection for appends and short questions, one for reads that last, since a
+// node takes about 100 calls on each. One goroutine looks for it, calls wait at
+// a gate with their contexts. A link that failed, or whose node leads no more,
+// gets no further calls and is closed behind its last one; gRPC may not mend it
+// by itself, for what answers then has not been looked at.
 //
 // Everything is asked of the leader, so that whoever appended reads it at once.
 //
@@ -57,7 +59,8 @@
 // makes its place exact also where nothing matches. Whoever is behind it has a
 // subscription of its own, with a filter that the cluster applies: prefixes of
 // streams, or else types; it is read ahead by at most 2 MiB and 1 MiB on the
-// wire, and given up once it has come to where the tail begins.
+// wire, and given up where it has come to the head, or where nobody takes what
+// is there for a second: another one goes on behind it.
 //
 // A position that is handed out is never beyond the log's head, though the
 // cluster's own records may be. CaughtUp says that everything was handed out

@@ -179,7 +179,8 @@ func (c *cluster) add(name string, services ...string) {
 	if name == theLog {
 		m.flags = []string{"log", "--eventstore-listen", "127.0.0.1:0"}
 	} else {
-		m.flags = append(services, c.flags...)
+		m.flags = append(m.flags, services...)
+		m.flags = append(m.flags, c.flags...)
 	}
 	m.start()
 	// It comes back where it was.

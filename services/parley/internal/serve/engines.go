@@ -43,7 +43,8 @@ func (s *Storage) embeddedLog() bool { return s.EventStore == embeddedEngine }
 // other over engines that belong to one process.
 func (s *Settings) checkEngines(services []string) error {
 	var errs []error
-	if log := s.Storage.EventStore.Reveal(); !s.Storage.embeddedLog() && !strings.HasPrefix(log, "esdb://") && !strings.HasPrefix(log, "esdb+discover://") {
+	scheme, _, _ := strings.Cut(s.Storage.EventStore.Reveal(), "://")
+	if !s.Storage.embeddedLog() && !slices.Contains([]string{"esdb", "esdb+discover", "kurrentdb", "kurrentdb+discover"}, scheme) {
 		errs = append(errs, fmt.Errorf("--event-store %s: want embedded, or the URL of an EventStoreDB (esdb://… or esdb+discover://…)", s.Storage.EventStore))
 	}
 	if views := s.Storage.Views.Reveal(); !s.Storage.embeddedViews() && !strings.HasPrefix(views, "postgres://") && !strings.HasPrefix(views, "postgresql://") {
