@@ -49,7 +49,7 @@ const (
 	readsLinger = 500 * time.Millisecond
 	// lateTurn is how late a goroutine may get its turn, at the 99th
 	// percentile, before there is less work.
-	lateTurn = 300 * time.Microsecond
+	lateTurn = 150 * time.Microsecond
 	// leastShare of the time is worked in any case, that it comes to an end.
 	leastShare = 0.05
 	// longestRest keeps a generation that was slow once from sleeping long.

@@ -211,4 +211,4 @@ func (s *Server) searchUnasked(ctx context.Context, who tenant.Identity) error {
 }
 
 // defaultWorkers leaves half of the processors to what is asked meanwhile.
-func defaultWorkers() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+func defaultWorkers() int { return max(1, min(runtime.GOMAXPROCS(0), runtime.NumCPU())/2) }

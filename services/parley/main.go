@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -20,7 +21,17 @@ import (
 // sets another one.
 const memoryLimit = 800 << 20
 
+// leastThreads run Go at a time, also on fewer processors. Two goroutines that
+// compute, of a rebuild and of what the disk is arranged by, would else leave
+// none on two processors to look for what has come in until the runtime takes one
+// away from them, after 10 milliseconds; the kernel prefers the thread that was
+// woken. GOMAXPROCS sets another number.
+const leastThreads = 4
+
 func main() {
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) < leastThreads {
+		runtime.GOMAXPROCS(leastThreads)
+	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
