@@ -61,12 +61,14 @@ AS_RELEASED := CGO_ENABLED=0 GOMEMLIMIT=800MiB
 
 .PHONY: bench
 bench: ## Measure every row of the performance table beside its yardstick
-	$(AS_RELEASED) go test -count=1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./services/parley/internal/bench
+	$(AS_RELEASED) go test -count=1 -timeout 120m -run '^$$' -bench . -benchtime 1x ./services/parley/internal/bench
+	$(AS_RELEASED) go test -count=1 -timeout 10m -run '^$$' -bench 'Driver|Server' ./pkg/eventstore/esdb
 	PARLEY_BENCH_1M=1 CGO_ENABLED=0 go test -count=1 -timeout 30m -run '^$$' -bench 'Fit|Candidates' -benchtime 1x ./pkg/identity/match
 
 .PHONY: bench-short
 bench-short: ## The same at a hundredth of the size, to see that it runs
 	PARLEY_BENCH_SCALE=0.01 $(AS_RELEASED) go test -count=1 -timeout 10m -run '^$$' -bench . -benchtime 1x ./services/parley/internal/bench
+	$(AS_RELEASED) go test -count=1 -timeout 10m -run '^$$' -bench 'Driver|Server' -benchtime 50x ./pkg/eventstore/esdb
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 20s)

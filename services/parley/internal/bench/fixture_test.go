@@ -68,9 +68,9 @@ func logOf(b *testing.B, calls int) string {
 }
 
 // startOver starts a process over a data directory of logOf's.
-func startOver(b *testing.B, dir string) *process.Process {
+func startOver(b *testing.B, dir string, flags ...string) *process.Process {
 	b.Helper()
-	return process.Start(b, dir, "--profile-secret", secret)
+	return process.Start(b, dir, append([]string{"--profile-secret", secret}, flags...)...)
 }
 
 // feed stands in for NATS between the gateway's mapping and the recorder: it

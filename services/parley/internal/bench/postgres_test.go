@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -23,8 +24,10 @@ import (
 // beside the same commits without the fold: the rows that the replay wrote,
 // written again as they were.
 func BenchmarkReplayPostgres(b *testing.B) {
-	dir := logOf(b, sized(200_000))
-	server := postgres.Server(b, postgres.SharedBuffers("256MB"), postgres.Setting("max_wal_size", "4GB"))
+	dir := logOf(b, sized(1_000_000))
+	server := benchServer(b)
+	limit := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(limit)
 	for b.Loop() {
 		views := openPostgres(b, server)
 		recording := &recordingViews{Store: views}
@@ -44,6 +47,36 @@ func BenchmarkReplayPostgres(b *testing.B) {
 			yardstick: "the same row writes without the fold: " + thousands(bare),
 			ratio:     ratio(rate / bare),
 			floor:     "0.7; 0.9",
+		})
+	}
+}
+
+// benchServer is a Postgres with the settings that its documentation advises for
+// much writing.
+func benchServer(b *testing.B) *postgres.Cluster {
+	b.Helper()
+	return postgres.Server(b, postgres.SharedBuffers("256MB"), postgres.Setting("max_wal_size", "4GB"))
+}
+
+// BenchmarkLargePostgres replays the read models of a log of ten million calls
+// into Postgres, in a process of its own, and measures its memory and its rate
+// against a tenth of the log.
+func BenchmarkLargePostgres(b *testing.B) {
+	many := sized(large)
+	few := max(1000, many/10/20*20)
+	server := benchServer(b)
+	for b.Loop() {
+		smallEvents, smallTook, _ := replayServed(b, logOf(b, few), "--views", server.Database(b).URL())
+		events, took, peak := replayServed(b, logOf(b, many), "--views", server.Database(b).URL())
+		growth := (took.Seconds() / float64(events)) / (smallTook.Seconds() / float64(smallEvents))
+		b.ReportMetric(growth, "growth")
+		b.ReportMetric(float64(peak>>20), "peak-MiB")
+		report(row{what: fmt.Sprintf("memory, replay of %d events into Postgres", events), figure: mebibytes(peak) + " at the peak", yardstick: "–", ratio: "–", floor: "1 GB; 400 MB"})
+		report(row{
+			what:      fmt.Sprintf("replay cost per event into Postgres, %d ÷ %d", events, smallEvents),
+			figure:    thousands(perSecond(events, took)),
+			yardstick: "the smaller log: " + thousands(perSecond(smallEvents, smallTook)),
+			ratio:     ratio(growth), floor: "1.5; 1.1",
 		})
 	}
 }
@@ -77,12 +110,15 @@ func replayInto(b *testing.B, dir string, views view.Store) (events int, took ti
 	return int(head), took
 }
 
+// replayMemory is the memory limit of parley.
+const replayMemory = 800 << 20
+
 // recordingViews remembers what was committed.
 type recordingViews struct {
 	view.Store
 	collections []view.Collection
 	batches     []recordedBatch
-	rows        int
+	rows, bytes int
 }
 
 type recordedBatch struct {
@@ -105,6 +141,12 @@ func (g *recordingGeneration) Commit(ctx context.Context, batch *view.Batch) err
 	// The rows' bytes are the batch's for ever; its list of them is used again.
 	g.into.batches = append(g.into.batches, recordedBatch{checkpoint: batch.Checkpoint, ops: append([]view.Op(nil), batch.Ops()...)})
 	g.into.rows += batch.Len()
+	// What is remembered is no memory that the replay would have otherwise.
+	const everySoMuch = 64 << 20
+	before := g.into.bytes
+	if g.into.bytes += 2 * batch.Bytes(); before/everySoMuch != g.into.bytes/everySoMuch {
+		debug.SetMemoryLimit(replayMemory + int64(g.into.bytes))
+	}
 	return g.Generation.Commit(ctx, batch)
 }
 

@@ -275,12 +275,12 @@ func BenchmarkLarge(b *testing.B) {
 }
 
 // replayServed deletes a data directory's views and lets a process fill them
-// again.
-func replayServed(b *testing.B, dir string) (events int, took time.Duration, peak int64) {
+// again, or those that flags say.
+func replayServed(b *testing.B, dir string, flags ...string) (events int, took time.Duration, peak int64) {
 	b.Helper()
 	require.NoError(b, os.RemoveAll(filepath.Join(dir, "views")))
 	begun := time.Now()
-	p := startOver(b, dir)
+	p := startOver(b, dir, flags...)
 	conn := dial(b, p)
 	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Minute)
 	defer cancel()
