@@ -62,3 +62,12 @@ func TestANatsURLWithCredentialsIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "--nats:")
 	require.NotContains(t, err.Error(), "secret@")
 }
+
+func TestNATSHost(t *testing.T) {
+	t.Parallel()
+	for urls, want := range map[string]string{
+		"nats://n1:4222": "n1:4222", "nats://n1:4222, tls://n2:4222,nats://n3": "n1:4222,n2:4222,n3", "": "", "n1": "",
+	} {
+		require.Equal(t, want, natsHost(urls), urls)
+	}
+}

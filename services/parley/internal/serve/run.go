@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -254,11 +255,15 @@ func withoutPassword(raw string) string {
 	return u.Redacted()
 }
 
-func natsHost(raw string) string {
-	if u, err := url.Parse(raw); err == nil {
-		return u.Host
+// natsHost is where an external NATS is: the hosts of its URLs, with commas between.
+func natsHost(urls string) string {
+	var hosts []string
+	for one := range strings.SplitSeq(urls, ",") {
+		if u, err := url.Parse(strings.TrimSpace(one)); err == nil && u.Host != "" {
+			hosts = append(hosts, u.Host)
+		}
 	}
-	return ""
+	return strings.Join(hosts, ",")
 }
 
 // awaitServices waits until everything that was named serves.
