@@ -402,10 +402,10 @@ func (h *host) takeRetries(ctx context.Context, c *control) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			switch result.Folded = d.folded; {
-			case errors.Is(d.err, context.Canceled):
-				return nil // it stopped meanwhile, and is done when it runs again, here or elsewhere
-			case d.err != nil:
+			if d.err != nil && (errors.Is(d.err, view.ErrFenced) || h.runsAgain(c, r)) {
+				return nil // it is about to run, or stopped meanwhile: it is done when it runs, here or elsewhere
+			}
+			if result.Folded = d.folded; d.err != nil {
 				result.Error = d.err.Error()
 			}
 		}
@@ -422,6 +422,12 @@ func (h *host) takeRetries(ctx context.Context, c *control) error {
 		}
 	}
 	return nil
+}
+
+// runsAgain says that a generation is to be folded and has not halted.
+func (h *host) runsAgain(c *control, r *runner) bool {
+	g := c.find(r.ns)
+	return g != nil && h.foldable(c, g) && r.currentStatus().State != Halted
 }
 
 func deleteRetry(all []*opsv1.RetryControl, number uint64) []*opsv1.RetryControl {
