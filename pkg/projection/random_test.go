@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	opsv1 "github.com/parleyhq/parley/proto/gen/parley/ops/v1"
 
@@ -60,19 +59,6 @@ func (d *database) open(t *testing.T) view.Store {
 
 func (*database) crash(*rand.Rand) {}
 
-// seedOf is the seed of this run: PARLEY_TEST_SEED repeats one.
-func seedOf(t *testing.T) uint64 {
-	t.Helper()
-	seed := rand.Uint64()
-	if text := os.Getenv("PARLEY_TEST_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "PARLEY_TEST_SEED")
-	}
-	t.Logf("PARLEY_TEST_SEED=%d repeats this run", seed)
-	return seed
-}
-
 // TestRandomOperations has operators and crashes at work while events come,
 // some of which cannot be folded at times, and checks in the end that every
 // generation holds what the log says.
@@ -84,7 +70,7 @@ func TestRandomOperations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			seed := seedOf(t)
+			seed := testseed.Of(t)
 			o := &operators{T: t, place: place(t), log: projectiontest.NewLog(t), g: newGenerator(seed, 30), seed: seed}
 			o.start()
 			for range 150 {

@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +18,7 @@ import (
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
 )
 
@@ -29,13 +28,11 @@ func seedsOf(t *testing.T, long time.Duration, run func(t *testing.T, seed uint6
 	t.Helper()
 	one := func(seed uint64) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Logf("PARLEY_TEST_SEED=%d repeats this run", seed)
+			testseed.Print(t, seed)
 			run(t, seed)
 		})
 	}
-	if text := os.Getenv("PARLEY_TEST_SEED"); text != "" {
-		seed, err := strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "PARLEY_TEST_SEED")
+	if seed, given := testseed.Given(t); given {
 		one(seed)
 		return
 	}

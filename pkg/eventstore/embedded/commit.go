@@ -455,7 +455,7 @@ func (c *committer) sync(g *group) {
 	}
 	c.keepBatch(g.batch)
 	c.s.head.Store(uint64(g.last))
-	c.s.news.send()
+	c.s.news.Send()
 }
 
 // stalled answers whoever waits while a write waits for space: those whose

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/internal/broadcast"
 )
 
 // Options of a store. The zero value is a good one.
@@ -83,7 +84,7 @@ type Store struct {
 
 	// head is the last position that is durable; nothing behind it is shown.
 	head   atomic.Uint64
-	news   broadcast
+	news   broadcast.Broadcast
 	queue  queue
 	closed chan struct{}
 	failed chan struct{}
@@ -331,30 +332,5 @@ func (s *Store) closePebble() error {
 		return nil
 	case <-timer.C:
 		return errors.New("pebble does not let go after its failure")
-	}
-}
-
-// broadcast wakes whoever waits. Waiting takes the channel first and looks
-// after, so that nothing falls between the two.
-type broadcast struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-func (b *broadcast) wait() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch == nil {
-		b.ch = make(chan struct{})
-	}
-	return b.ch
-}
-
-func (b *broadcast) send() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch != nil {
-		close(b.ch)
-		b.ch = nil
 	}
 }

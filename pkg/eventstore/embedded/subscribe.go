@@ -81,7 +81,7 @@ func (sub *subscription) Next(ctx context.Context) (eventstore.Batch, error) {
 		if err := sub.ended(ctx); err != nil {
 			return eventstore.Batch{}, fmt.Errorf("subscription at position %d: %w", sub.at, err)
 		}
-		news := sub.s.news.wait()
+		news := sub.s.news.Wait()
 		head := sub.s.durable()
 		sub.scan.head = head
 		at, err := sub.scan.forwards(sub.at, sub.most, sub.mostBytes)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/internal/broadcast"
 )
 
 // catchUp reads from the cluster for one subscription that is behind the tail:
@@ -20,8 +21,8 @@ type catchUp struct {
 	at    eventstore.Position // how far it has looked, behind what is queued
 	err   error
 	ended bool
-	wake  broadcast     // something is new
-	room  chan struct{} // something was taken
+	wake  broadcast.Broadcast // something is new
+	room  chan struct{}       // something was taken
 }
 
 // How much is read ahead; what is on its way between the cluster and here comes
@@ -70,14 +71,14 @@ func (c *catchUp) put(r *eventstore.Record) {
 	c.queue = append(c.queue, r)
 	c.bytes += cost(r)
 	c.at = r.Position
-	c.wake.send()
+	c.wake.Send()
 }
 
 func (c *catchUp) looked(at eventstore.Position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.at = max(c.at, at)
-	c.wake.send()
+	c.wake.Send()
 }
 
 // spent says that nothing more comes of it: it came to the head that there was,
@@ -121,7 +122,7 @@ func (c *catchUp) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.err, c.ended = err, true
-	c.wake.send()
+	c.wake.Send()
 }
 
 // take takes what is there within bounds, and says how far that is. An error

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -19,20 +17,8 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore/esdb"
 	"github.com/parleyhq/parley/pkg/eventstore/esdbserver"
 	"github.com/parleyhq/parley/pkg/eventstore/esdbserver/esdbservertest"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 )
-
-// seedOf is the seed of this run: PARLEY_TEST_SEED repeats one.
-func seedOf(t testing.TB) uint64 {
-	t.Helper()
-	seed := rand.Uint64()
-	if text := os.Getenv("PARLEY_TEST_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "PARLEY_TEST_SEED")
-	}
-	t.Logf("PARLEY_TEST_SEED=%d repeats this run", seed)
-	return seed
-}
 
 func record(text string) eventstore.NewRecord {
 	return eventstore.NewRecord{ID: uuid.New(), Type: "tested", Data: []byte(text), Metadata: []byte(`{"m":1}`)}
@@ -54,7 +40,7 @@ func all(t testing.TB, store eventstore.Store, opts eventstore.ReadAllOptions) [
 func TestOutages(t *testing.T) {
 	t.Parallel()
 	const writers, each, outages = 4, 120, 8
-	random := rand.New(rand.NewPCG(seedOf(t), 1))
+	random := rand.New(rand.NewPCG(testseed.Of(t), 1))
 	behind := memory(t)
 	server := esdbservertest.NewRestartable(t, esdbserver.Config{Store: behind})
 	server.Start()

@@ -14,13 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 )
 
 // The same random operations on the embedded store, and on one behind the wire,
 // have the same outcomes and leave the same log.
 func TestRandomOperationsAgreeWithTheEmbeddedStore(t *testing.T) {
 	t.Parallel()
-	seed := seedOf(t)
+	seed := testseed.Of(t)
 	remote, _ := served(t)
 	want, got := random(t, seed, memory(t)), random(t, seed, remote)
 	require.Equal(t, want.outcomes, got.outcomes)

@@ -82,7 +82,7 @@ func (sub *subscription) Next(ctx context.Context) (eventstore.Batch, error) {
 		if err := sub.gone(ctx); err != nil {
 			return eventstore.Batch{}, fmt.Errorf("subscription at position %d: %w", sub.told, err)
 		}
-		news := sub.tail.wake.wait()
+		news := sub.tail.wake.Wait()
 		heard, more := sub.catchUpNews()
 		records, caughtUp, err := sub.step(ctx)
 		if err != nil {
@@ -180,7 +180,7 @@ func (sub *subscription) catchUpNews() (*catchUp, <-chan struct{}) {
 	if sub.catchUp == nil {
 		return nil, nil
 	}
-	return sub.catchUp, sub.catchUp.wake.wait()
+	return sub.catchUp, sub.catchUp.wake.Wait()
 }
 
 func (sub *subscription) wait(ctx context.Context, news, more <-chan struct{}) {

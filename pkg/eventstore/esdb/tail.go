@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/parleyhq/parley/pkg/eventstore"
+	"github.com/parleyhq/parley/pkg/eventstore/internal/broadcast"
 )
 
 // tail follows the whole log for all subscriptions at once and keeps its latest
@@ -27,7 +28,7 @@ type tail struct {
 	started  bool // from and to are known
 	live     bool // the cluster says at once what is new
 	err      error
-	wake     broadcast
+	wake     broadcast.Broadcast
 }
 
 // recordOverhead is what a record costs in memory beside its bytes, about.
@@ -81,7 +82,7 @@ func (t *tail) run(ctx context.Context, s *Store) error {
 	head := s.known()
 	t.mu.Lock()
 	t.from, t.to, t.started = head, head, true
-	t.wake.send()
+	t.wake.Send()
 	t.mu.Unlock()
 	fresh := true
 	return s.follow(ctx, short, head, eventstore.Filter{}, func(n news) (bool, error) {
@@ -130,7 +131,7 @@ func (t *tail) setLive(live bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.live = live
-	t.wake.send()
+	t.wake.Send()
 }
 
 func (t *tail) add(r *eventstore.Record) {
@@ -147,7 +148,7 @@ func (t *tail) add(r *eventstore.Record) {
 		gone++
 	}
 	t.records = t.records[gone:]
-	t.wake.send()
+	t.wake.Send()
 }
 
 func cost(r *eventstore.Record) int {
@@ -164,7 +165,7 @@ func (t *tail) end(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.live, t.err = false, err
-	t.wake.send()
+	t.wake.Send()
 }
 
 // view is what a tail has for whoever is at a position.
@@ -218,29 +219,4 @@ func (t *tail) look(after eventstore.Position, filter eventstore.Filter, most, m
 		v.at = r.Position
 	}
 	return v
-}
-
-// broadcast wakes whoever waits. Waiting takes the channel first and looks
-// after, so that nothing falls between the two.
-type broadcast struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-func (b *broadcast) wait() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch == nil {
-		b.ch = make(chan struct{})
-	}
-	return b.ch
-}
-
-func (b *broadcast) send() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch != nil {
-		close(b.ch)
-		b.ch = nil
-	}
 }

@@ -26,39 +26,41 @@ type deleteCommand struct {
 // Delete is Streams.Delete: the stream reads as not found and can go on.
 func (s *Server) Delete(ctx context.Context, req *streams.DeleteReq) (*streams.DeleteResp, error) {
 	expected, err := deleteExpectation(req.GetOptions())
-	if err != nil {
-		return nil, s.answer(ctx, err)
-	}
-	cmd, err := s.deleteCommand(ctx, "delete", req.GetOptions().GetStreamIdentifier().GetStreamName(), expected)
-	if err != nil {
-		return nil, s.answer(ctx, err)
-	}
-	position, err := s.delete(ctx, cmd)
+	position, err := s.remove(ctx, "delete", req.GetOptions().GetStreamIdentifier().GetStreamName(), expected, err, s.delete)
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
 	return &streams.DeleteResp{PositionOption: &streams.DeleteResp_Position_{Position: &streams.DeleteResp_Position{
-		CommitPosition: uint64(position), PreparePosition: uint64(position),
+		CommitPosition: position, PreparePosition: position,
 	}}}, nil
 }
 
 // Tombstone is Streams.Tombstone: the stream is deleted for good.
 func (s *Server) Tombstone(ctx context.Context, req *streams.TombstoneReq) (*streams.TombstoneResp, error) {
 	expected, err := tombstoneExpectation(req.GetOptions())
-	if err != nil {
-		return nil, s.answer(ctx, err)
-	}
-	cmd, err := s.deleteCommand(ctx, "tombstone", req.GetOptions().GetStreamIdentifier().GetStreamName(), expected)
-	if err != nil {
-		return nil, s.answer(ctx, err)
-	}
-	position, err := s.tombstone(ctx, cmd)
+	position, err := s.remove(ctx, "tombstone", req.GetOptions().GetStreamIdentifier().GetStreamName(), expected, err, s.tombstone)
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
 	return &streams.TombstoneResp{PositionOption: &streams.TombstoneResp_Position_{Position: &streams.TombstoneResp_Position{
-		CommitPosition: uint64(position), PreparePosition: uint64(position),
+		CommitPosition: position, PreparePosition: position,
 	}}}, nil
+}
+
+// remove checks a request whose expectation was read, maybe with an error, and
+// carries it out.
+func (s *Server) remove(
+	ctx context.Context, operation string, raw []byte, expected expectation, malformed error, do func(context.Context, *deleteCommand) (eventstore.Position, error),
+) (uint64, error) {
+	if malformed != nil {
+		return 0, malformed
+	}
+	cmd, err := s.deleteCommand(ctx, operation, raw, expected)
+	if err != nil {
+		return 0, err
+	}
+	position, err := do(ctx, cmd)
+	return uint64(position), err
 }
 
 func (s *Server) deleteCommand(ctx context.Context, operation string, raw []byte, expected expectation) (*deleteCommand, error) {

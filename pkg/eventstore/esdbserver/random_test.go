@@ -3,9 +3,7 @@ package esdbserver_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
@@ -15,6 +13,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/esdbserver"
 	"github.com/parleyhq/parley/pkg/eventstore/esdbserver/esdbservertest"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 )
 
 // modelStream is the simplest thing that behaves as a stream does.
@@ -153,13 +152,7 @@ type past struct {
 
 func TestRandomOperations(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	if text := os.Getenv("PARLEY_TEST_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "PARLEY_TEST_SEED")
-	}
-	t.Logf("PARLEY_TEST_SEED=%d repeats this run", seed)
+	seed := testseed.Of(t)
 	store := openStore(t)
 	m := &machine{
 		fixture: &fixture{TB: t, ctx: t.Context(), store: store},

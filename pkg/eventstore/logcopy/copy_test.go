@@ -16,6 +16,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore/logcopy"
 	"github.com/parleyhq/parley/pkg/eventstore/logid"
 	"github.com/parleyhq/parley/pkg/eventstore/posmap"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -79,7 +80,7 @@ func TestCopies(t *testing.T) {
 			t.Run(fromName+" to "+toName, func(t *testing.T) {
 				t.Parallel()
 				from, to := openFrom(t), openTo(t)
-				w := newWriter(seeded(t), from)
+				w := newWriter(testseed.Rand(t), from)
 				w.write(t, 1500)
 				var told []logcopy.Progress
 				opts := logcopy.Options{MapRecords: 100, BatchRecords: 300, Progress: func(p logcopy.Progress) { told = append(told, p) }}
@@ -122,7 +123,7 @@ func TestIDs(t *testing.T) {
 		_, err := store.Append(t.Context(), logid.Stream, eventstore.NoStream, eventstore.NewRecord{ID: uuid.New(), Type: "log"})
 		require.NoError(t, err)
 	}
-	newWriter(seeded(t), from).write(t, 30)
+	newWriter(testseed.Rand(t), from).write(t, 30)
 	for range 2 {
 		_, err := logcopy.Copy(t.Context(), from, to, logcopy.Options{})
 		require.NoError(t, err)
@@ -146,7 +147,7 @@ func TestNothingToCopy(t *testing.T) {
 // TestChain moves a log twice, back and forth between kinds of stores.
 func TestChain(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	a, b, c := open(t), openSparse(t), open(t)
 	newWriter(rnd, a).write(t, 400)
 	_, err := logcopy.Copy(t.Context(), a, b, logcopy.Options{MapRecords: 50})
@@ -184,7 +185,7 @@ func TestChain(t *testing.T) {
 // until one comes to the end.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	for name, openTo := range map[string]func(*testing.T) eventstore.Store{"dense": open, "sparse": openSparse} {
 		from, to := open(t), openTo(t)
 		newWriter(rnd, from).write(t, 1200)
@@ -208,7 +209,7 @@ func TestKilled(t *testing.T) {
 // TestInterrupted ends copies by their context.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	from, to := open(t), openSparse(t)
 	newWriter(rnd, from).write(t, 2500)
 	for interrupted := 0; ; interrupted++ {
@@ -237,7 +238,7 @@ func TestInterrupted(t *testing.T) {
 // append in between is not known.
 func TestUnavailable(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	for _, applied := range []bool{true, false} {
 		from, to := open(t), open(t)
 		newWriter(rnd, from).write(t, 600)
@@ -264,7 +265,7 @@ func TestUnavailable(t *testing.T) {
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	from, to := open(t), openSparse(t)
-	w := newWriter(seeded(t), from)
+	w := newWriter(testseed.Rand(t), from)
 	w.write(t, 300)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -310,7 +311,7 @@ func TestFollow(t *testing.T) {
 func TestAsOfTheStart(t *testing.T) {
 	t.Parallel()
 	from, to := open(t), open(t)
-	w := newWriter(seeded(t), from)
+	w := newWriter(testseed.Rand(t), from)
 	w.write(t, 500)
 	head, err := from.Head(t.Context())
 	require.NoError(t, err)
@@ -342,7 +343,7 @@ func TestForeignTargets(t *testing.T) {
 		want    string
 	}{
 		"not empty": {func(t *testing.T, from, to eventstore.Store) eventstore.Store {
-			newWriter(seeded(t), to).write(t, 1)
+			newWriter(testseed.Rand(t), to).write(t, 1)
 			return from
 		}, "it is not empty"},
 		"of another source": {func(t *testing.T, from, to eventstore.Store) eventstore.Store {
@@ -351,12 +352,12 @@ func TestForeignTargets(t *testing.T) {
 		}, "is a copy of log"},
 		"in use": {func(t *testing.T, from, to eventstore.Store) eventstore.Store {
 			copied(t, from, to)
-			newWriter(seeded(t), to).write(t, 1)
+			newWriter(testseed.Rand(t), to).write(t, 1)
 			return from
 		}, "in use already"},
 		"in use, and so is the source": {func(t *testing.T, from, to eventstore.Store) eventstore.Store {
 			copied(t, from, to)
-			rnd := seeded(t)
+			rnd := testseed.Rand(t)
 			newWriter(rnd, to).write(t, 1)
 			newWriter(rnd, from).write(t, 1)
 			return from
@@ -369,7 +370,7 @@ func TestForeignTargets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			from, to := open(t), open(t)
-			newWriter(seeded(t), from).write(t, 20)
+			newWriter(testseed.Rand(t), from).write(t, 20)
 			source := tc.prepare(t, from, to)
 			before := read(t, to)
 			_, err := logcopy.Copy(t.Context(), source, to, logcopy.Options{})
@@ -396,7 +397,7 @@ func TestForeignMeanwhile(t *testing.T) {
 	for name, stream := range map[string]string{"another stream": "other.web-1", "a stream of the source": "acme.web-busy"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rnd := seeded(t)
+			rnd := testseed.Rand(t)
 			from, to := open(t), openSparse(t)
 			newWriter(rnd, from).write(t, 2500)
 			intruder := newWriter(rnd, to)
@@ -420,7 +421,7 @@ func TestForeignMeanwhile(t *testing.T) {
 // TestTwoCopies has two copies at work on the same target.
 func TestTwoCopies(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	for _, openTo := range []func(*testing.T) eventstore.Store{open, openSparse} {
 		from, to := open(t), openTo(t)
 		newWriter(rnd, from).write(t, 1500)
@@ -471,7 +472,7 @@ func TestLargeRecords(t *testing.T) {
 
 func TestVerifyFindsTheFirstDifference(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	from := open(t)
 	newWriter(rnd, from).write(t, 1200)
 	records := read(t, from)
@@ -520,7 +521,7 @@ func TestVerifyFindsTheFirstDifference(t *testing.T) {
 	t.Run("order", func(t *testing.T) {
 		t.Parallel()
 		one, other := open(t), open(t)
-		w := newWriter(seeded(t), one)
+		w := newWriter(testseed.Rand(t), one)
 		x, y := w.record(), w.record()
 		for _, a := range []struct {
 			store  eventstore.Store
@@ -553,7 +554,7 @@ func TestVerifyFindsTheFirstDifference(t *testing.T) {
 func TestVerifyEnds(t *testing.T) {
 	t.Parallel()
 	from, to := open(t), open(t)
-	newWriter(seeded(t), from).write(t, 3000)
+	newWriter(testseed.Rand(t), from).write(t, 3000)
 	_, err := logcopy.Copy(t.Context(), from, to, logcopy.Options{})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

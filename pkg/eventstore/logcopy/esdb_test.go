@@ -15,6 +15,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore/esdbserver/esdbservertest"
 	"github.com/parleyhq/parley/pkg/eventstore/logcopy"
 	"github.com/parleyhq/parley/pkg/eventstore/logid"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 )
 
 // openServed is an event store over the wire.
@@ -41,7 +42,7 @@ func serveOnDisk(b *testing.B) eventstore.Store {
 func TestOverTheWire(t *testing.T) {
 	t.Parallel()
 	from := open(t)
-	newWriter(seeded(t), from).write(t, 500)
+	newWriter(testseed.Rand(t), from).write(t, 500)
 	for _, to := range []eventstore.Store{openServed(t), openServed(t), open(t)} {
 		_, err := logcopy.Copy(t.Context(), from, to, logcopy.Options{MapRecords: 90})
 		require.NoError(t, err)
@@ -54,7 +55,7 @@ func TestOverTheWire(t *testing.T) {
 func TestTwoWays(t *testing.T) {
 	t.Parallel()
 	from, to := open(t), open(t)
-	w := newWriter(seeded(t), from)
+	w := newWriter(testseed.Rand(t), from)
 	w.write(t, 100)
 	wire := dial(t, esdbservertest.Start(t, esdbserver.Config{Store: logid.Shown(from)}))
 	first, err := logcopy.Copy(t.Context(), wire, to, logcopy.Options{})
@@ -70,7 +71,7 @@ func TestTwoWays(t *testing.T) {
 // copied into it.
 func TestServerKilled(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	from := open(t)
 	newWriter(rnd, from).write(t, 800)
 	behind, err := embedded.Open("behind", embedded.Options{FS: vfs.NewMem(), MinFreeBytes: -1, BallastBytes: 1 << 10})

@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
@@ -184,18 +181,6 @@ func (f *faulty) AppendBatch(ctx context.Context, appends []eventstore.StreamApp
 		return nil, errors.Join(f.err, err)
 	}
 	return appended, err
-}
-
-func seeded(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("PARLEY_TEST_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "PARLEY_TEST_SEED")
-	}
-	t.Logf("PARLEY_TEST_SEED=%d repeats this run", seed)
-	return rand.New(rand.NewPCG(seed, 1))
 }
 
 // writer writes random records to a store.

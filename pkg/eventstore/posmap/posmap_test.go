@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
@@ -21,6 +18,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	"github.com/parleyhq/parley/pkg/eventstore/posmap"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,18 +29,6 @@ func open(t *testing.T) eventstore.Store {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	return store
-}
-
-func seeded(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("PARLEY_TEST_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "PARLEY_TEST_SEED")
-	}
-	t.Logf("PARLEY_TEST_SEED=%d repeats this run", seed)
-	return rand.New(rand.NewPCG(seed, 1))
 }
 
 // pairs are positions in two logs. The second grows with the first.
@@ -109,7 +95,7 @@ func write(t *testing.T, rnd *rand.Rand, store eventstore.Store, source uuid.UUI
 
 func TestEveryPositionResolves(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	for range 4 {
 		store, source := open(t), uuid.New()
 		p := draw(rnd, 700)
@@ -190,7 +176,7 @@ func TestALogWithoutAnOrigin(t *testing.T) {
 // TestChain has a log that was moved twice; the records of the first map came along.
 func TestChain(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	oldest, second, third := uuid.New(), open(t), open(t)
 	first, then := draw(rnd, 300), draw(rnd, 400)
 	// What was written to the second log itself is behind what was copied.
@@ -319,7 +305,7 @@ func (c *counting) ReadStream(ctx context.Context, stream string, opts eventstor
 
 func TestReadsWhatIsAskedFor(t *testing.T) {
 	t.Parallel()
-	rnd := seeded(t)
+	rnd := testseed.Rand(t)
 	store := &counting{Store: open(t)}
 	source := uuid.New()
 	p := draw(rnd, 4000)

@@ -20,9 +20,9 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/pkg/view/pebbleview"
-	"github.com/parleyhq/parley/pkg/view/viewtest"
 )
 
 var ns = view.Namespace{Projection: "test", Version: 1, Generation: 1}
@@ -132,7 +132,7 @@ func TestFormat(t *testing.T) {
 // so are all commits before it.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	seed := viewtest.Seed(t)
+	seed := testseed.Of(t)
 	random := rand.New(rand.NewPCG(seed, 2))
 	for range 30 {
 		fs := vfs.NewCrashableMem()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 
 	"github.com/parleyhq/parley/pkg/config"
@@ -57,7 +58,7 @@ func TestAgree(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
-			seed := viewtest.Seed(t)
+			seed := testseed.Of(t)
 			pebble, err := pebbleview.Open("views", pebbleview.Options{FS: vfs.NewMem()})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, pebble.Close()) })

@@ -21,9 +21,9 @@ import (
 
 	"github.com/parleyhq/parley/pkg/config"
 	"github.com/parleyhq/parley/pkg/testkit/postgres"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/pkg/view/pgview"
-	"github.com/parleyhq/parley/pkg/view/viewtest"
 )
 
 // follower commits as a projection does: after an error it goes on at the
@@ -313,7 +313,7 @@ func TestCutConnections(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
-			seed := viewtest.Seed(t)
+			seed := testseed.Of(t)
 			random := rand.New(rand.NewPCG(seed, 1))
 			var mu sync.Mutex
 			cuts := rand.New(rand.NewPCG(seed, 2)) // under mu

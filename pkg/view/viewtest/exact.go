@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 
 	"github.com/parleyhq/parley/pkg/view"
@@ -16,7 +17,7 @@ import (
 // testExact stores random documents of all shapes: they come back as they were,
 // by all ways, and their digest is what they say, not what the driver makes of them.
 func testExact(t *testing.T, b Backend) {
-	seed := Seed(t)
+	seed := testseed.Of(t)
 	random := rand.New(rand.NewPCG(seed, 1))
 	declared := []view.Collection{
 		{Name: "nasty", New: Nasty},

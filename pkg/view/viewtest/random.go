@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 
 	"github.com/parleyhq/parley/pkg/view"
@@ -26,7 +27,7 @@ func testRandomLarge(t *testing.T, b Backend) { runRandom(t, b, 10, 1500, 900) }
 
 // runRandom makes so many steps over so many documents, so many in a commit.
 func runRandom(t *testing.T, b Backend, steps, documents, most int) {
-	seed := Seed(t)
+	seed := testseed.Of(t)
 	m := &model{
 		t: t, backend: b, random: rand.New(rand.NewPCG(seed, 1)), documents: documents, most: most,
 		docs: map[string]*customerv1.Customer{}, rows: map[string]*customerv1.InteractionSummary{},

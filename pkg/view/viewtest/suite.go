@@ -3,9 +3,6 @@ package viewtest
 
 import (
 	"context"
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -69,19 +66,6 @@ func Run(t *testing.T, factory func(t *testing.T) Backend) {
 			c.test(t, factory(t))
 		})
 	}
-}
-
-// Seed is the seed of a random test: PARLEY_TEST_SEED repeats one.
-func Seed(t testing.TB) uint64 {
-	t.Helper()
-	seed := rand.Uint64()
-	if text := os.Getenv("PARLEY_TEST_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "PARLEY_TEST_SEED")
-	}
-	t.Logf("PARLEY_TEST_SEED=%d repeats this run", seed)
-	return seed
 }
 
 // The collections of the suite: customers by key, interactions clustered, and

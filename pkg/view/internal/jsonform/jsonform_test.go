@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	_ "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 
@@ -100,7 +101,7 @@ func same(t *testing.T, random *rand.Rand, c *jsonform.Codec, doc proto.Message)
 // one, to JSON and back.
 func TestAgree(t *testing.T) {
 	t.Parallel()
-	seed := viewtest.Seed(t)
+	seed := testseed.Of(t)
 	random := rand.New(rand.NewPCG(seed, 1))
 	types := []func() proto.Message{viewtest.Nasty}
 	protoregistry.GlobalTypes.RangeMessages(func(mt protoreflect.MessageType) bool {
@@ -126,7 +127,7 @@ func TestAgree(t *testing.T) {
 // writes, where it can.
 func TestAsProtojson(t *testing.T) {
 	t.Parallel()
-	seed := viewtest.Seed(t)
+	seed := testseed.Of(t)
 	random := rand.New(rand.NewPCG(seed, 1))
 	c, err := jsonform.New(func() proto.Message { return &customerv1.Customer{} })
 	require.NoError(t, err)

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"runtime/debug"
 	"testing"
 	"time"
@@ -11,13 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/parleyhq/parley/pkg/config"
-	"github.com/parleyhq/parley/pkg/event"
-	"github.com/parleyhq/parley/pkg/eventstore/embedded"
-	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/testkit/postgres"
 	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/pkg/view/pgview"
-	"github.com/parleyhq/parley/services/customer"
 )
 
 // BenchmarkReplayPostgres folds a log into a fresh customer 360 in Postgres,
@@ -86,28 +81,6 @@ func openPostgres(b *testing.B, server *postgres.Cluster) view.Store {
 	views, err := pgview.Open(b.Context(), pgview.Config{URL: config.Secret(server.Database(b).URL())})
 	require.NoError(b, err)
 	return views
-}
-
-// replayInto folds the whole log into views.
-func replayInto(b *testing.B, dir string, views view.Store) (events int, took time.Duration) {
-	b.Helper()
-	log, err := embedded.Open(filepath.Join(dir, "log"), embedded.Options{})
-	require.NoError(b, err)
-	defer func() { require.NoError(b, log.Close()) }()
-	head, err := log.Head(b.Context())
-	require.NoError(b, err)
-	begun := time.Now()
-	engine, err := projection.New(b.Context(), customer.Definition(), projection.Deps{Log: log, Codec: event.NewCodec(), Views: views})
-	require.NoError(b, err)
-	ctx, cancel := context.WithCancel(b.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- engine.Run(ctx) }()
-	require.NoError(b, engine.WaitFor(ctx, head))
-	took = time.Since(begun)
-	cancel()
-	require.NoError(b, <-ended)
-	require.NoError(b, engine.Close())
-	return int(head), took
 }
 
 // replayMemory is the memory limit of parley.

@@ -15,6 +15,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	"github.com/parleyhq/parley/pkg/projection"
+	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/pkg/view/pebbleview"
 	"github.com/parleyhq/parley/services/customer"
 )
@@ -63,15 +64,20 @@ func scanLog(b *testing.B, dir string) (events int, took time.Duration) {
 // replayLog folds the whole log into fresh views.
 func replayLog(b *testing.B, dir string) (events int, took time.Duration) {
 	b.Helper()
-	log, err := embedded.Open(filepath.Join(dir, "log"), embedded.Options{})
-	require.NoError(b, err)
-	defer func() { require.NoError(b, log.Close()) }()
 	views, err := pebbleview.Open(filepath.Join(b.TempDir(), "views"), pebbleview.Options{})
 	require.NoError(b, err)
 	defer func() { require.NoError(b, views.Close()) }()
+	return replayInto(b, dir, views)
+}
+
+// replayInto folds the whole log into views.
+func replayInto(b *testing.B, dir string, views view.Store) (events int, took time.Duration) {
+	b.Helper()
+	log, err := embedded.Open(filepath.Join(dir, "log"), embedded.Options{})
+	require.NoError(b, err)
+	defer func() { require.NoError(b, log.Close()) }()
 	head, err := log.Head(b.Context())
 	require.NoError(b, err)
-
 	begun := time.Now()
 	engine, err := projection.New(b.Context(), customer.Definition(), projection.Deps{Log: log, Codec: event.NewCodec(), Views: views})
 	require.NoError(b, err)
@@ -82,5 +88,6 @@ func replayLog(b *testing.B, dir string) (events int, took time.Duration) {
 	took = time.Since(begun)
 	cancel()
 	require.NoError(b, <-ended)
+	require.NoError(b, engine.Close())
 	return int(head), took
 }

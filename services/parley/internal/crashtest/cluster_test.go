@@ -21,6 +21,7 @@ import (
 	"github.com/parleyhq/parley/pkg/eventstore/esdb"
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/testkit/postgres"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	"github.com/parleyhq/parley/pkg/testkit/workload"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
@@ -49,7 +50,7 @@ const (
 // gives.
 func TestCrashOfACluster(t *testing.T) {
 	t.Parallel()
-	seed := seedOf(t)
+	seed := testseed.Of(t)
 	rng := rand.New(rand.NewPCG(seed, 8))
 	c := newCluster(t)
 	defer c.end()
@@ -90,7 +91,7 @@ func TestCrashOfACluster(t *testing.T) {
 // and kills the one or the other.
 func TestCrashOfTheLog(t *testing.T) {
 	t.Parallel()
-	seed := seedOf(t)
+	seed := testseed.Of(t)
 	rng := rand.New(rand.NewPCG(seed, 9))
 	c := newCluster(t)
 	defer c.end()

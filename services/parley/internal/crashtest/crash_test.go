@@ -15,6 +15,7 @@ import (
 	"github.com/parleyhq/parley/pkg/event"
 	"github.com/parleyhq/parley/pkg/eventstore"
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	"github.com/parleyhq/parley/pkg/testkit/workload"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
@@ -26,7 +27,7 @@ import (
 func TestCrashKeepsWhatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	seed := seedOf(t)
+	seed := testseed.Of(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	source := load.NewSource(workload.Options{Seed: seed, Customers: 500})
 

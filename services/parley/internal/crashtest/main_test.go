@@ -1,13 +1,11 @@
 package crashtest
 
 import (
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
 
@@ -35,21 +33,6 @@ func fromEnvironment(name string, otherwise int) int {
 		return n
 	}
 	return otherwise
-}
-
-// seedOf is the seed of this run: PARLEY_TEST_SEED repeats one. What is done
-// to a process, and after how long, is the same then; where that meets the
-// process is not.
-func seedOf(t *testing.T) uint64 {
-	t.Helper()
-	seed := rand.Uint64()
-	if text := os.Getenv("PARLEY_TEST_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "PARLEY_TEST_SEED")
-	}
-	t.Logf("PARLEY_TEST_SEED=%d repeats this run", seed)
-	return seed
 }
 
 // wait lets time pass; false says that until was closed first.

@@ -22,6 +22,7 @@ import (
 	"github.com/parleyhq/parley/pkg/rpcerr"
 	"github.com/parleyhq/parley/pkg/server"
 	"github.com/parleyhq/parley/pkg/testkit/postgres"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	"github.com/parleyhq/parley/pkg/testkit/workload"
 	customerv1 "github.com/parleyhq/parley/proto/gen/parley/customer/v1"
 	errorv1 "github.com/parleyhq/parley/proto/gen/parley/error/v1"
@@ -37,7 +38,7 @@ import (
 // itself; and in the end everything that was acknowledged is there once.
 func TestCrashOfPostgres(t *testing.T) {
 	t.Parallel()
-	seed := seedOf(t)
+	seed := testseed.Of(t)
 	rng := rand.New(rand.NewPCG(seed, 4))
 	dir := t.TempDir()
 	cluster := postgres.Server(t)

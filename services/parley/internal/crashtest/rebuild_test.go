@@ -19,6 +19,7 @@ import (
 
 	"github.com/parleyhq/parley/pkg/eventstore/embedded"
 	"github.com/parleyhq/parley/pkg/testkit/postgres"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	"github.com/parleyhq/parley/pkg/testkit/workload"
 	"github.com/parleyhq/parley/pkg/view"
 	opsv1 "github.com/parleyhq/parley/proto/gen/parley/ops/v1"
@@ -33,7 +34,7 @@ import (
 // crash gives.
 func TestCrashInReplayAndRebuild(t *testing.T) {
 	t.Parallel()
-	seed := seedOf(t)
+	seed := testseed.Of(t)
 	dir, who := makeLog(t, seed, calls())
 	for name, views := range map[string]func(t *testing.T, dir string) place{
 		"pebble":   func(_ *testing.T, dir string) place { return embeddedViews{dir: dir} },

@@ -18,6 +18,7 @@ import (
 	"github.com/parleyhq/parley/pkg/projection"
 	"github.com/parleyhq/parley/pkg/projection/projectiontest"
 	"github.com/parleyhq/parley/pkg/testkit/postgres"
+	"github.com/parleyhq/parley/pkg/testkit/testseed"
 	"github.com/parleyhq/parley/pkg/view"
 	"github.com/parleyhq/parley/pkg/view/pgview"
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
@@ -36,7 +37,7 @@ import (
 // log: processes of their own they cannot be, since the log belongs to one.
 func TestCrashTakeover(t *testing.T) {
 	t.Parallel()
-	seed := seedOf(t)
+	seed := testseed.Of(t)
 	h := &takeover{T: t, log: projectiontest.NewLog(t), lease: &lease{changed: make(chan struct{})}}
 	h.rng = rand.New(rand.NewPCG(seed, 5))
 	h.history = history{rng: rand.New(rand.NewPCG(seed, 6))}
