@@ -163,7 +163,7 @@ func loadCustomer(ctx context.Context, r view.Reader, documents string, key view
 	if err != nil {
 		return nil, fmt.Errorf("load customer: %w", err)
 	}
-	members, place, err := parseMembers(row.Meta, key.ID)
+	members, place, err := parseMembers(row.Meta, key.ID, row.Data)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func (f *folder[D]) flush(ctx context.Context, batch *view.Batch, number uint64)
 	errs := make([]error, f.workers)
 	f.parallel(len(f.dirty), func(worker, i int) {
 		if errs[worker] == nil {
-			errs[worker] = f.finish(ctx, f.dirty[i], &out[i])
+			errs[worker] = f.finish(ctx, &f.excerpters[worker], f.dirty[i], &out[i])
 		}
 	})
 	if err := firstError(errs); err != nil {
@@ -55,11 +55,11 @@ type finished struct {
 }
 
 // finish computes what is to be stored of a customer.
-func (f *folder[D]) finish(ctx context.Context, x *customer, out *finished) error {
+func (f *folder[D]) finish(ctx context.Context, e *excerpter, x *customer, out *finished) error {
 	if len(x.members) == 0 {
 		return nil
 	}
-	err := f.finishMembers(ctx, x, out)
+	err := f.finishMembers(ctx, e, x, out)
 	var p *panicError
 	if errors.As(err, &p) {
 		return f.unstorable(x, err)
@@ -67,7 +67,7 @@ func (f *folder[D]) finish(ctx context.Context, x *customer, out *finished) erro
 	return err
 }
 
-func (f *folder[D]) finishMembers(ctx context.Context, x *customer, out *finished) (err error) {
+func (f *folder[D]) finishMembers(ctx context.Context, e *excerpter, x *customer, out *finished) (err error) {
 	defer recovered(&err)
 	doc, err := f.combined(ctx, x, out)
 	if err != nil {
@@ -86,11 +86,9 @@ func (f *folder[D]) finishMembers(ctx context.Context, x *customer, out *finishe
 	if out.row.Terms, err = f.documents.Terms(doc); err != nil {
 		return f.unstorable(x, err)
 	}
-	size := 2 + 40*len(x.members)
-	if out.place == placeMeta {
-		size += out.bytes
-	}
-	out.row.Meta = appendMembers(make([]byte, 0, size), out.place, x.members, x.key.ID)
+	// Most of the profiles' documents stands in the customer's.
+	size := 12 + 40*len(x.members) + out.bytes/4
+	out.row.Meta = e.appendMembers(make([]byte, 0, size), out.place, x.members, x.key.ID, out.row.Data)
 	return nil
 }
 

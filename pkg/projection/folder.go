@@ -52,10 +52,12 @@ type folder[D proto.Message] struct {
 	// rows made since the last flush, by worker.
 	rows     []rowWriter
 	rowBytes atomic.Int64
+	// excerpters, by worker.
+	excerpters []excerpter
 }
 
 func newFolder[D proto.Message](def *Customers[D], gen view.Generation, workers int, now func() time.Time) *folder[D] {
-	f := &folder[D]{def: def, gen: gen, workers: workers, documents: def.Documents}
+	f := &folder[D]{def: def, gen: gen, workers: workers, documents: def.Documents, excerpters: make([]excerpter, workers)}
 	f.documents.New = def.newMessage
 	f.reset(false, newParked(now))
 	return f

@@ -3,6 +3,7 @@ package projection
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/parleyhq/parley/pkg/view"
 )
@@ -22,8 +23,18 @@ type storedMember struct {
 // documents, and, for each profile, the oldest first: the length of its id,
 // uvarint, 0 for the customer's own; the id; the position at which it was
 // first seen, doubled, plus 1 if it has a document, uvarint; and, if the
-// documents lie here, the length of its document, uvarint, and the document.
-const membersVersion = 1
+// documents lie here, the length of its excerpt, uvarint, and the excerpt
+// (excerpter) of its document from the customer's. If they do, the place is
+// followed by the CRC-32C of the customer's document, 4 bytes, little endian, and
+// the profiles' documents' size in all, uvarint.
+//
+// Version 1 had the documents themselves, and nothing behind the place.
+const (
+	membersVersion      = 2
+	membersWholeVersion = 1
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // The places of the profiles' documents.
 const (
@@ -38,8 +49,20 @@ const (
 // maxMetaDocuments is how many bytes of documents may lie beside the customer's.
 const maxMetaDocuments = 8 << 10
 
-func appendMembers(dst []byte, place byte, members []*member, customer string) []byte {
+// appendMembers writes the meta that lies beside the customer's document.
+func (e *excerpter) appendMembers(dst []byte, place byte, members []*member, customer string, document []byte) []byte {
 	dst = append(dst, membersVersion, place)
+	if place == placeMeta {
+		size := 0
+		for _, m := range members {
+			if m.has {
+				size += len(m.data)
+			}
+		}
+		dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(document, castagnoli))
+		dst = binary.AppendUvarint(dst, uint64(size))
+		e.begin(document)
+	}
 	for _, m := range members {
 		if m.key.ID == customer {
 			dst = append(dst, 0)
@@ -53,55 +76,108 @@ func appendMembers(dst []byte, place byte, members []*member, customer string) [
 		}
 		dst = binary.AppendUvarint(dst, bits)
 		if m.has && place == placeMeta {
-			dst = binary.AppendUvarint(dst, uint64(len(m.data)))
-			dst = append(dst, m.data...)
+			e.scratch = e.append(e.scratch[:0], m.data)
+			dst = binary.AppendUvarint(dst, uint64(len(e.scratch)))
+			dst = append(dst, e.scratch...)
 		}
 	}
 	return dst
 }
 
-// parseMembers shares b's memory for documents.
-func parseMembers(b []byte, customer string) (members []storedMember, place byte, err error) {
-	corrupt := func() ([]storedMember, byte, error) {
+// parseMembers reads the meta that lies beside a customer's document.
+func parseMembers(b []byte, customer string, document []byte) (members []storedMember, place byte, err error) {
+	p := membersParser{b: b, document: document}
+	if members, place = p.parse(customer); members == nil {
 		return nil, 0, fmt.Errorf("profiles of customer %s: %w", customer, view.ErrCorrupt)
 	}
-	if len(b) < 2 || b[0] != membersVersion || b[1] > placeProfiles {
-		return corrupt()
+	return members, place, nil
+}
+
+type membersParser struct {
+	b, document []byte
+	whole       bool
+	// documents are those of the profiles, one behind the other.
+	documents []byte
+}
+
+// parse answers no members where there must be some.
+func (p *membersParser) parse(customer string) (members []storedMember, place byte) {
+	if len(p.b) < 2 || p.b[1] > placeProfiles {
+		return nil, 0
 	}
-	place = b[1]
-	cut := func() ([]byte, bool) {
-		n, w := binary.Uvarint(b)
-		if w <= 0 || n > uint64(len(b)-w) {
-			return nil, false
-		}
-		part := b[w : uint64(w)+n : uint64(w)+n]
-		b = b[uint64(w)+n:]
-		return part, true
+	version, place := p.b[0], p.b[1]
+	p.b = p.b[2:]
+	switch {
+	case version == membersWholeVersion:
+		p.whole = true
+	case version != membersVersion || place == placeMeta && !p.begin():
+		return nil, 0
 	}
-	for b = b[2:]; len(b) > 0; {
-		id, ok := cut()
+	for len(p.b) > 0 {
+		id, ok := p.cut()
 		if !ok {
-			return corrupt()
+			return nil, 0
 		}
 		m := storedMember{profile: customer}
 		if len(id) > 0 {
 			m.profile = string(id)
 		}
-		bits, w := binary.Uvarint(b)
-		if w <= 0 {
-			return corrupt()
+		bits, ok := p.uvarint()
+		if !ok {
+			return nil, 0
 		}
 		m.first, m.has = bits>>1, bits&1 == 1
-		b = b[w:]
 		if m.has && place == placeMeta {
-			if m.data, ok = cut(); !ok {
-				return corrupt()
+			if m.data, ok = p.cutDocument(); !ok {
+				return nil, 0
 			}
 		}
 		members = append(members, m)
 	}
-	if len(members) == 0 {
-		return corrupt()
+	return members, place
+}
+
+// begin reads what is there for the documents as a whole.
+func (p *membersParser) begin() bool {
+	if len(p.b) < crc32.Size || binary.LittleEndian.Uint32(p.b) != crc32.Checksum(p.document, castagnoli) {
+		return false
 	}
-	return members, place, nil
+	p.b = p.b[crc32.Size:]
+	size, ok := p.uvarint()
+	if !ok || size > maxMetaDocuments {
+		return false
+	}
+	p.documents = make([]byte, 0, size)
+	return true
+}
+
+func (p *membersParser) cutDocument() ([]byte, bool) {
+	part, ok := p.cut()
+	if !ok || p.whole {
+		return part, ok
+	}
+	from := len(p.documents)
+	if p.documents, ok = appendWhole(p.documents, part, p.document); !ok {
+		return nil, false
+	}
+	return p.documents[from:len(p.documents):len(p.documents)], true
+}
+
+func (p *membersParser) uvarint() (uint64, bool) {
+	n, w := binary.Uvarint(p.b)
+	if w <= 0 {
+		return 0, false
+	}
+	p.b = p.b[w:]
+	return n, true
+}
+
+func (p *membersParser) cut() ([]byte, bool) {
+	n, ok := p.uvarint()
+	if !ok || n > uint64(len(p.b)) {
+		return nil, false
+	}
+	part := p.b[:n:n]
+	p.b = p.b[n:]
+	return part, true
 }

@@ -1,6 +1,7 @@
 package projection
 
 import (
+	"bytes"
 	"strconv"
 	"testing"
 
@@ -10,21 +11,30 @@ import (
 )
 
 func FuzzParseMembers(f *testing.F) {
-	f.Add([]byte{})
-	f.Add([]byte{membersVersion, placeCustomer, 0, 3})
-	f.Add([]byte{membersVersion, placeMeta, 1, 'p', 5, 2, 'x', 'y', 0, 4})
-	f.Add([]byte{membersVersion, placeMeta, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		stored, place, err := parseMembers(b, "customer")
+	document := []byte("\x0a\x14twenty bytes of text\x12\x02of")
+	f.Add([]byte{}, document)
+	f.Add([]byte{membersVersion, placeCustomer, 0, 3}, document)
+	f.Add([]byte{membersWholeVersion, placeMeta, 1, 'p', 5, 2, 'x', 'y', 0, 4}, document)
+	f.Add([]byte{membersVersion, placeProfiles, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, document)
+	f.Add(new(excerpter).appendMembers(nil, placeMeta, []*member{
+		{storedMember: storedMember{has: true, data: document[:22]}, key: view.Key{ID: "p"}},
+		{storedMember: storedMember{has: true, data: []byte("other")}, key: view.Key{ID: "customer"}},
+	}, "customer", document), document)
+	f.Fuzz(func(t *testing.T, b, document []byte) {
+		stored, place, err := parseMembers(b, "customer", document)
 		if err != nil {
 			require.ErrorIs(t, err, view.ErrCorrupt)
 			return
 		}
-		members := make([]*member, len(stored))
+		members, size := make([]*member, len(stored)), 0
 		for i := range stored {
+			size += len(stored[i].data)
 			members[i] = &member{key: view.Key{ID: stored[i].profile}, storedMember: stored[i]}
 		}
-		again, againPlace, err := parseMembers(appendMembers(nil, place, members, "customer"), "customer")
+		if size > maxMetaDocuments {
+			return // they would lie elsewhere
+		}
+		again, againPlace, err := parseMembers(new(excerpter).appendMembers(nil, place, members, "customer", document), "customer", document)
 		require.NoError(t, err)
 		require.Equal(t, place, againPlace)
 		require.Len(t, again, len(stored))
@@ -35,6 +45,16 @@ func FuzzParseMembers(f *testing.F) {
 			require.Equal(t, string(stored[i].data), string(again[i].data))
 		}
 	})
+}
+
+// TestAnotherDocument has a customer's document changed behind the engine's back.
+func TestAnotherDocument(t *testing.T) {
+	t.Parallel()
+	document := []byte("\x0a\x14twenty bytes of text")
+	m := &member{storedMember: storedMember{has: true, data: document}, key: view.Key{ID: "p"}}
+	b := new(excerpter).appendMembers(nil, placeMeta, []*member{m}, "customer", document)
+	_, _, err := parseMembers(b, "customer", bytes.ToUpper(document))
+	require.ErrorIs(t, err, view.ErrCorrupt)
 }
 
 func TestSeen(t *testing.T) {

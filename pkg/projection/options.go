@@ -8,9 +8,9 @@ import (
 
 // Options tune an engine. They change no result.
 type Options struct {
-	// CommitEvents is the largest number of events in a commit. Defaults to 16,384.
+	// CommitEvents is the largest number of events in a commit. Defaults to 32,768.
 	CommitEvents int
-	// CommitBytes is about the largest size of a commit, in bytes of rows. Defaults to 12 MiB.
+	// CommitBytes is about the largest size of a commit, in bytes of rows. Defaults to 24 MiB.
 	CommitBytes int
 	// CommitDelay is how long a commit may wait for more events while the
 	// projection is behind; once caught up none waits. Defaults to 1 second.
@@ -28,7 +28,7 @@ type Options struct {
 	// Partitions is the number of goroutines that fold. Defaults to the number of CPUs, at most 16.
 	Partitions int
 	// ReplayCacheBytes bounds the documents kept in memory between commits
-	// while the projection is behind, estimated. Defaults to 48 MiB.
+	// while the projection is behind, estimated. Defaults to 64 MiB.
 	ReplayCacheBytes int
 	// LiveCacheBytes is the same once it has caught up. Defaults to 16 MiB.
 	LiveCacheBytes int
@@ -50,14 +50,14 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.CommitEvents = positive(o.CommitEvents, 1<<14)
-	o.CommitBytes = positive(o.CommitBytes, 12<<20)
+	o.CommitEvents = positive(o.CommitEvents, 1<<15)
+	o.CommitBytes = positive(o.CommitBytes, 24<<20)
 	o.CommitDelay = positive(o.CommitDelay, time.Second)
 	o.ReadBatch = positive(o.ReadBatch, 2048)
 	o.ReadAhead = positive(o.ReadAhead, 4)
 	o.Decoders = positive(o.Decoders, 2)
 	o.Partitions = positive(o.Partitions, min(runtime.GOMAXPROCS(0), 16))
-	o.ReplayCacheBytes = positive(o.ReplayCacheBytes, 48<<20)
+	o.ReplayCacheBytes = positive(o.ReplayCacheBytes, 64<<20)
 	o.LiveCacheBytes = positive(o.LiveCacheBytes, 16<<20)
 	o.FoldAttempts = positive(o.FoldAttempts, 3)
 	o.MaxDeadLetters = positive(o.MaxDeadLetters, 1000)

@@ -267,7 +267,7 @@ func customerOf(ctx context.Context, s view.Reader, documents string, key view.K
 	if err != nil {
 		return Customer{}, err
 	}
-	members, _, err := parseMembers(row.Meta, key.ID)
+	members, _, err := parseMembers(row.Meta, key.ID, row.Data)
 	if err != nil {
 		return Customer{}, err
 	}

@@ -61,7 +61,7 @@ const (
 )
 
 // maxDirty bounds the documents that wait for a commit.
-const maxDirty = 4096
+const maxDirty = 8192
 
 func (r *runner) session(ctx context.Context, token uint64) (err error) {
 	s := &session{r: r, token: token, commits: make(chan commit), results: make(chan error, 1)}
