@@ -198,3 +198,31 @@ func TestClusterWithCredentialsFile(t *testing.T) {
 	require.Equal(t, numbers(0, 250), seen())
 	got.stop()
 }
+
+// TestOpenWithoutALeader opens the bus at a cluster that has lost its majority,
+// which answers as soon as it has one again.
+func TestOpenWithoutALeader(t *testing.T) {
+	t.Parallel()
+	op := newOperator(t)
+	c := newCluster(t, op)
+	for _, s := range c.servers[1:] {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+	opened := make(chan error, 1)
+	go func() {
+		b, err := bus.Open(t.Context(), bus.Config{URL: c.servers[0].ClientURL(), CredentialsFile: op.credentials, ConnectTimeout: deadline}, quiet())
+		if err == nil {
+			err = b.Close()
+		}
+		opened <- err
+	}()
+	c.restart(1)
+	c.restart(2)
+	select {
+	case err := <-opened:
+		require.NoError(t, err)
+	case <-time.After(deadline):
+		require.Fail(t, "it was not opened")
+	}
+}

@@ -39,6 +39,7 @@ var (
 // lists them in its errors.json.
 const (
 	codeResourcesExceeded     jetstream.ErrorCode = 10002 // the account's limits
+	codeNoPeers               jetstream.ErrorCode = 10005 // servers are away, or there are too few
 	codeInsufficientResources jetstream.ErrorCode = 10023
 	codeNoMemory              jetstream.ErrorCode = 10028
 	codeStorageExceeded       jetstream.ErrorCode = 10047

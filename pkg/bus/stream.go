@@ -16,6 +16,9 @@ import (
 // all time; a window here would only cost memory.
 const duplicateWindow = 100 * time.Millisecond
 
+// reconcilePatience is how long an answer about the stream may take.
+const reconcilePatience = 3 * time.Second
+
 // desired sets what we decide about the ingress stream and leaves the rest,
 // such as placement, to whoever operates it.
 func desired(have jetstream.StreamConfig, cfg Config) jetstream.StreamConfig {
@@ -78,10 +81,13 @@ func differences(c jetstream.StreamConfig) []string {
 
 // reconcile creates the ingress stream or brings its settings to what the
 // configuration says. It repeats itself until ctx ends while JetStream cannot
-// answer, for example because a cluster is electing.
+// answer, for example because a cluster is electing. What was asked while there
+// was no leader is never answered, so each attempt is bounded.
 func (b *Bus) reconcile(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
-		err := b.reconcileOnce(ctx)
+		bounded, cancel := context.WithTimeout(ctx, reconcilePatience)
+		err := b.reconcileOnce(bounded)
+		cancel()
 		if err == nil || !passing(err) {
 			return err
 		}
@@ -149,7 +155,7 @@ func setupError(err error) error {
 // passing reports whether err may pass by itself.
 func passing(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return api.Code == 503 && api.ErrorCode != codeInsufficientResources
+		return api.Code == 503 && api.ErrorCode != codeInsufficientResources || api.ErrorCode == codeNoPeers
 	}
 	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
