@@ -4,11 +4,54 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parleyhq/parley/pkg/view"
 )
+
+// TestOpensBeforeItCompacts leaves a store with much to compact: it is open before
+// that begins, and then it does.
+func TestOpensBeforeItCompacts(t *testing.T) {
+	t.Parallel()
+	fs, notes := vfs.NewMem(), view.Collection{Name: "notes"}
+	ns := view.Namespace{Projection: "notes", Version: 1, Generation: 1}
+	open := func() (*Store, view.Generation) {
+		s, err := Open("views", Options{FS: fs, MinFreeBytes: 1})
+		require.NoError(t, err)
+		g, err := s.Open(t.Context(), ns, notes)
+		require.NoError(t, err)
+		return s, g
+	}
+	s, g := open()
+	s.opening.Store(true) // what is flushed is not compacted
+	for i := range 40 {
+		token, err := g.Fence(t.Context()) // it flushes
+		require.NoError(t, err)
+		var batch view.Batch
+		batch.PutRow("notes", view.Key{Tenant: "acme", ID: "a"}, view.Row{Data: []byte{byte(i)}}, view.Prior{})
+		batch.Checkpoint = view.Checkpoint{Namespace: ns, Token: token, Position: uint64(i + 1)}
+		require.NoError(t, g.Commit(t.Context(), &batch))
+	}
+	require.NoError(t, g.Close())
+	require.NoError(t, s.Close())
+
+	s, g = open()
+	defer func() { require.NoError(t, s.Close()) }()
+	metrics := s.db.Metrics()
+	require.Zero(t, metrics.Compact.Count)
+	require.Zero(t, metrics.Compact.NumInProgress)
+	require.Greater(t, metrics.Levels[0].Sublevels, int32(24))
+	_, err := g.Fence(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return s.db.Metrics().Compact.Count > 0 }, 30*time.Second, time.Millisecond)
+	data, err := g.Get(t.Context(), "notes", view.Key{Tenant: "acme", ID: "a"})
+	require.NoError(t, err)
+	require.Equal(t, []byte{39}, data)
+	require.NoError(t, g.Close())
+}
 
 // TestPostingMerge merges random changes in every way in which Pebble may, and
 // compares with a map.

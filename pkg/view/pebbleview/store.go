@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,8 @@ type Store struct {
 	wake    wake.Hub
 	// flushedAt is when the memory table was last written out, by flushEvery.
 	flushedAt atomic.Int64
+	// opening says that Open has not returned yet.
+	opening atomic.Bool
 
 	// controlMu is held from reading a control record to replacing it.
 	controlMu sync.Mutex
@@ -122,7 +125,9 @@ func (s *Store) open(opts Options) (err error) {
 	}
 	// Pebble takes its memory tables off the cache.
 	s.cache = pebble.NewCache(cmp.Or(opts.CacheBytes, 16<<20) + 3*int64(opts.MemTableBytes))
+	s.opening.Store(true)
 	s.db, err = pebble.Open(s.disk.PathJoin(s.dir, dbDir), s.options(opts))
+	s.opening.Store(false)
 	if err == nil && s.Failed() != nil {
 		err = errors.Join(s.Failed(), s.db.Close())
 	}
@@ -167,6 +172,18 @@ func (s *Store) options(opts Options) *pebble.Options {
 			},
 		},
 	}
+	// Pebble's Open waits for compactions that it begins itself, and to compact
+	// what was gathered takes seconds. Until it returns there are none; then one at
+	// a time, beginning with the first flush, which a session's Fence is.
+	o.CompactionConcurrencyRange = func() (least, most int) {
+		if s.opening.Load() {
+			return 0, 1
+		}
+		return 1, 1
+	}
+	o.Experimental.L0CompactionConcurrency = math.MaxInt32
+	o.Experimental.CompactionDebtConcurrency = math.MaxInt64
+	o.Experimental.CompactionGarbageFractionForMaxConcurrency = func() float64 { return 0 }
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = 8 << 10
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
