@@ -49,6 +49,11 @@ test-clients: build ## Run real clients of others against a running Parley (need
 	@# Not `npm ci`: it insists on optional packages of other platforms, which a registry need not serve.
 	cd services/parley/clienttest && npm install --no-save --omit=optional --loglevel=error
 	cd services/parley/clienttest && PARLEY_BIN=$(CURDIR)/bin/parley npm test
+	cd services/parley/clienttest && PARLEY_BIN=$(CURDIR)/bin/parley npm run test:elsewhere
+
+.PHONY: test-elsewhere
+test-elsewhere: build ## Run the end-to-end tests over an event store in another process, which is killed meanwhile
+	PARLEY_TEST_EVENT_STORE=esdb PARLEY_BIN=$(CURDIR)/bin/parley go test -count=1 -timeout 10m ./services/parley/internal/serve ./services/parley/internal/cli
 
 .PHONY: test-crash
 test-crash: ## Kill a loaded process at 50 random moments and compare digests; pause recorders as often

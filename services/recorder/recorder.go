@@ -211,7 +211,7 @@ func (r *Recorder) begin(ctx context.Context) error {
 // start begins before anything is consumed, however often the store fails to
 // answer.
 func (r *Recorder) start(ctx context.Context) error {
-	const shortest, longest = 100 * time.Millisecond, 5 * time.Second
+	const shortest, longest = 100 * time.Millisecond, time.Second
 	for wait := shortest; ; wait = min(2*wait, longest) {
 		err := r.begin(ctx)
 		if err == nil {

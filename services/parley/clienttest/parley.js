@@ -6,6 +6,7 @@ import { createServer, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { elsewhere, startEventStore } from './elsewhere.js';
 
 const run = promisify(execFile);
 const bin = process.env.PARLEY_BIN;
@@ -32,11 +33,12 @@ export async function startParley(...flags) {
   const dir = mkdtempSync(join(tmpdir(), 'parley-clients-'));
   const ready = join(dir, 'ready.json');
   const any = '127.0.0.1:0';
+  const store = elsewhere ? await startEventStore(bin, dir) : undefined;
   const child = spawn(
     bin,
     ['serve', '--data-dir', join(dir, 'data'), '--ready-file', ready,
       '--grpc-listen', any, '--http-listen', any, '--smtp-listen', any, '--admin-listen', any, '--nats-listen', any,
-      ...flags],
+      ...(store ? ['--event-store', store.url] : []), ...flags],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   );
   let log = '';
@@ -80,6 +82,7 @@ export async function startParley(...flags) {
     async stop() {
       child.kill('SIGTERM');
       const code = await exited;
+      if (store) console.log(`the event store was killed ${await store.end()} times`);
       rmSync(dir, { recursive: true, force: true });
       if (code !== 0) throw new Error(`parley serve ended with ${code}:\n${log}`);
     },

@@ -18,8 +18,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/parleyhq/parley/pkg/config"
 	"github.com/parleyhq/parley/services/parley/internal/cli"
 	"github.com/parleyhq/parley/services/parley/internal/demo"
+	"github.com/parleyhq/parley/services/parley/internal/process"
 	"github.com/parleyhq/parley/services/parley/internal/serve"
 )
 
@@ -37,6 +39,7 @@ func start(t *testing.T) string {
 	t.Helper()
 	s := serve.DefaultSettings()
 	s.Storage.DataDir = filepath.Join(t.TempDir(), "data")
+	s.Storage.EventStore = config.Location(process.EventStore(t))
 	s.Storage.ProfileSecret = "the same in every run of it"
 	s.Listen = serve.Listen{GRPC: "127.0.0.1:0", HTTP: "127.0.0.1:0", SMTP: "127.0.0.1:0", Admin: "127.0.0.1:0", NATS: "127.0.0.1:0"}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -137,8 +140,15 @@ func golden(t *testing.T, name, got string) {
 	}
 	want, err := os.ReadFile(path)
 	require.NoError(t, err)
+	if process.Elsewhere(t) {
+		got, want = elsewhere.ReplaceAllString(got, "$1"), elsewhere.ReplaceAll(want, []byte("$1"))
+	}
 	require.Equal(t, string(want), got, "%s; -update writes it anew", path)
 }
+
+// elsewhere finds what an event store decides that is in another process: its
+// clock is its own, and the order in which streams are written to it, too.
+var elsewhere = regexp.MustCompile(`(position "?|"position": "|recorded +|"recordedTime": ")[0-9][-0-9:TZ. ]*`)
 
 func TestCommandsAgainstAServer(t *testing.T) {
 	t.Parallel()
@@ -163,6 +173,9 @@ func TestCommandsAgainstAServer(t *testing.T) {
 		r := run(t, append(args, "--addr", addr)...)
 		require.Equal(t, cli.ExitDone, r.code, "%s: %s", name, r.stderr)
 		require.Empty(t, r.stderr, name)
+		if (strings.HasPrefix(name, "events_") || name == "customer_find_limit") && process.Elsewhere(t) {
+			continue // the order of the log shows
+		}
 		golden(t, name, r.stdout)
 	}
 }

@@ -178,20 +178,13 @@ func (c *cluster) add(name string, services ...string) {
 	m := &clusterMember{c: c, name: name, dir: c.TempDir()}
 	c.members[name], c.names = m, append(c.names, name)
 	if name == theLog {
-		m.flags = []string{"log", "--eventstore-listen", "127.0.0.1:0"}
+		m.flags = []string{"log", "--eventstore-listen", process.FixedAddr(c)}
 	} else {
 		m.flags = append(m.flags, services...)
 		m.flags = append(m.flags, c.flags...)
+		m.flags = append(m.flags, "--grpc-listen", process.FixedAddr(c), "--http-listen", process.FixedAddr(c))
 	}
 	m.start()
-	// It comes back where it was.
-	for flag, addr := range map[string]string{
-		"--eventstore-listen": m.Addresses.EventStore, "--grpc-listen": m.Addresses.GRPC, "--http-listen": m.Addresses.HTTP,
-	} {
-		if addr != "" {
-			m.flags = append(m.flags, flag, addr)
-		}
-	}
 	if name == theLog {
 		c.flags = append(c.flags, "--event-store", "esdb://"+m.Addresses.EventStore+"?tls=false")
 	}

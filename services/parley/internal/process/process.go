@@ -81,6 +81,16 @@ func Try(tb testing.TB, dataDir string, flags ...string) (*Process, error) {
 // at once. Its addresses are known once Await has returned.
 func Begin(tb testing.TB, dataDir string, flags ...string) (*Process, error) {
 	tb.Helper()
+	p, err := begin(tb, dataDir, flags...)
+	if err == nil {
+		tb.Cleanup(p.Kill)
+	}
+	return p, err
+}
+
+// begin is Begin for whoever ends the process himself.
+func begin(tb testing.TB, dataDir string, flags ...string) (*Process, error) {
+	tb.Helper()
 	const anyPort = "127.0.0.1:0"
 	p := &Process{ready: filepath.Join(tb.TempDir(), "ready.json"), output: &tail{limit: 64 << 10}, ended: make(chan struct{})}
 	args := append([]string{
@@ -97,7 +107,6 @@ func Begin(tb testing.TB, dataDir string, flags ...string) (*Process, error) {
 		p.err = p.cmd.Wait()
 		close(p.ended)
 	}()
-	tb.Cleanup(p.Kill)
 	return p, nil
 }
 

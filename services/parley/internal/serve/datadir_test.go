@@ -12,7 +12,7 @@ import (
 
 func TestDataDirInUse(t *testing.T) {
 	t.Parallel()
-	s := settings(t)
+	s := embeddedSettings(t)
 	_, stop := run(t, s)
 	err := fails(t, s)
 	require.ErrorIs(t, err, eventstore.ErrInUse)
@@ -38,7 +38,7 @@ func TestDataDirThatCannotBeUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := settings(t)
+			s := embeddedSettings(t)
 			tc.prepare(t, s.Storage.DataDir)
 			err := fails(t, s)
 			require.ErrorContains(t, err, "--data-dir "+s.Storage.DataDir+": ")
@@ -58,7 +58,7 @@ func put(t *testing.T, dir, name, content string) {
 
 func TestDataDirOnAFreshFileSystem(t *testing.T) {
 	t.Parallel()
-	s := settings(t)
+	s := embeddedSettings(t)
 	require.NoError(t, os.MkdirAll(filepath.Join(s.Storage.DataDir, "lost+found"), 0o700))
 	_, stop := run(t, s)
 	require.NoError(t, stop())
@@ -67,7 +67,7 @@ func TestDataDirOnAFreshFileSystem(t *testing.T) {
 // TestSecret: profile ids hang on the secret, so a wrong one is refused.
 func TestSecret(t *testing.T) {
 	t.Parallel()
-	s := settings(t)
+	s := embeddedSettings(t)
 	_, stop := run(t, s)
 	require.NoError(t, stop())
 	secret := filepath.Join(s.Storage.DataDir, "secret")
@@ -92,7 +92,7 @@ func TestSecret(t *testing.T) {
 
 func TestConfiguredSecretIsKeptNowhere(t *testing.T) {
 	t.Parallel()
-	s := settings(t)
+	s := embeddedSettings(t)
 	s.Storage.ProfileSecret = "a secret of my own"
 	_, stop := run(t, s)
 	require.NoError(t, stop())

@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/parleyhq/parley/pkg/config"
+	"github.com/parleyhq/parley/services/parley/internal/process"
 	"github.com/parleyhq/parley/services/parley/internal/serve"
 )
 
@@ -19,8 +21,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const startDeadline = 60 * time.Second
 
-// settings are those of a test: free ports, a directory of its own.
+// settings are those of a test: free ports, a directory of its own, and the
+// event store of this run of the tests.
 func settings(t *testing.T) serve.Settings {
+	t.Helper()
+	s := embeddedSettings(t)
+	s.Storage.EventStore = config.Location(process.EventStore(t))
+	return s
+}
+
+// embeddedSettings are settings of a test of the data directory and its log.
+func embeddedSettings(t *testing.T) serve.Settings {
 	t.Helper()
 	s := serve.DefaultSettings()
 	s.Storage.DataDir = filepath.Join(t.TempDir(), "data")

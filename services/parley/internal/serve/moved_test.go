@@ -28,7 +28,7 @@ func openLog(t *testing.T, dir string) *serve.DataLog {
 // stays valid, and nothing is recorded twice.
 func TestMoved(t *testing.T) {
 	t.Parallel()
-	s := settings(t)
+	s := embeddedSettings(t)
 	r, stop := run(t, s)
 	conn := dial(t, r.Addresses.GRPC)
 	var recorded *interactionv1.RecordResponse
@@ -93,7 +93,7 @@ func firstItems(t *testing.T, client feedv1.EventServiceClient, req *feedv1.Subs
 // TestACopyThatWasNotFinished is not served.
 func TestACopyThatWasNotFinished(t *testing.T) {
 	t.Parallel()
-	s := settings(t)
+	s := embeddedSettings(t)
 	log := openLog(t, s.Storage.DataDir)
 	w, err := posmap.OpenWriter(t.Context(), log, uuid.New())
 	require.NoError(t, err)

@@ -26,6 +26,9 @@ import (
 	eventv1 "github.com/parleyhq/parley/proto/gen/parley/event/v1"
 	feedv1 "github.com/parleyhq/parley/proto/gen/parley/feed/v1"
 	interactionv1 "github.com/parleyhq/parley/proto/gen/parley/interaction/v1"
+
+	"github.com/parleyhq/parley/pkg/config"
+	"github.com/parleyhq/parley/services/parley/internal/process"
 	"github.com/parleyhq/parley/services/parley/internal/serve"
 )
 
@@ -230,8 +233,10 @@ func TestStartsAndStops(t *testing.T) {
 	const starts, atOnce, step = 50, 10, 10 * time.Millisecond
 	slots := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
+	store := process.EventStore(t)
 	for i := range starts {
-		s := settings(t)
+		s := embeddedSettings(t)
+		s.Storage.EventStore = config.Location(store)
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
