@@ -60,8 +60,8 @@ type Config struct {
 	// waits. Defaults to 32 MiB.
 	MaxInFlightBytes int64
 
-	// ConnectTimeout bounds how long Open waits for NATS and for JetStream to
-	// answer. Defaults to 15 s.
+	// ConnectTimeout bounds how long Open waits for NATS, for JetStream to answer,
+	// and for as many servers as there are to be Replicas. Defaults to 15 s.
 	ConnectTimeout time.Duration
 	// Source is the CloudEvents source of what we publish. Defaults to parley.
 	Source string

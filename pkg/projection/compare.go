@@ -189,7 +189,7 @@ func (h *host) difference(ctx context.Context, one, other *runner, opts CompareO
 		if i < 0 {
 			continue // the versions differ in their collections, which is no difference of content
 		}
-		found, err := p.collection(ctx, &c, &others[i], opts.MaxDocuments, s, t)
+		found, err := p.collection(ctx, &c, &others[i], c.Name == one.def.main(), opts.MaxDocuments, s, t)
 		if err != nil {
 			return nil, fmt.Errorf("compare %s: %w", c.Name, err)
 		}
@@ -200,13 +200,13 @@ func (h *host) difference(ctx context.Context, one, other *runner, opts CompareO
 }
 
 // collection compares one collection, both in their order.
-func (p *pair) collection(ctx context.Context, c, o *view.Collection, examples int, s *sample, t *teller) (*opsv1.CollectionDifference, error) {
+func (p *pair) collection(ctx context.Context, c, o *view.Collection, members bool, examples int, s *sample, t *teller) (*opsv1.CollectionDifference, error) {
 	t.begin("comparing "+c.Name, 0)
 	d := &opsv1.CollectionDifference{Collection: c.Name}
 	var digest, otherDigest view.CollectionDigest
-	one, stop := iter.Pull2(documents(ctx, p.oneState, c, s, &digest))
+	one, stop := iter.Pull2(documents(ctx, p.oneState, c, members, s, &digest))
 	defer stop()
-	other, stopOther := iter.Pull2(documents(ctx, p.otherState, o, s, &otherDigest))
+	other, stopOther := iter.Pull2(documents(ctx, p.otherState, o, members, s, &otherDigest))
 	defer stopOther()
 	a, aErr, aOK := one()
 	b, bErr, bOK := other()

@@ -27,8 +27,9 @@ type compared struct {
 	data, meta []byte
 }
 
-// documents goes over a collection's documents in order, and sums up their digest.
-func documents(ctx context.Context, r view.Reader, c *view.Collection, s *sample, digest *view.CollectionDigest) iter.Seq2[compared, error] {
+// documents goes over a collection's documents in order, and sums up their
+// digest; members says that they are customers, with their profiles in the meta.
+func documents(ctx context.Context, r view.Reader, c *view.Collection, members bool, s *sample, digest *view.CollectionDigest) iter.Seq2[compared, error] {
 	return func(yield func(compared, error) bool) {
 		sum := view.NewDigester(c)
 		for e, err := range r.Scan(ctx, c.Name, "") {
@@ -39,7 +40,13 @@ func documents(ctx context.Context, r view.Reader, c *view.Collection, s *sample
 			if s != nil && !c.Clustered && !s.has(e.Key) {
 				continue
 			}
-			data, err := sum.Add(e)
+			if members {
+				e.Meta, err = canonicalMembers(e.Meta, e.Key.ID, e.Data)
+			}
+			var data []byte
+			if err == nil {
+				data, err = sum.Add(e)
+			}
 			if err != nil {
 				yield(compared{}, err)
 				return

@@ -84,8 +84,33 @@ func (e *excerpter) appendMembers(dst []byte, place byte, members []*member, cus
 	return dst
 }
 
+// canonicalMembers is a meta as it is compared: what it says of profiles, and
+// nothing of how it was written.
+func canonicalMembers(b []byte, customer string, document []byte) ([]byte, error) {
+	members, place, err := parseMembers(b, customer, document)
+	if err != nil {
+		return nil, err
+	}
+	out := []byte{place}
+	for i := range members {
+		m := &members[i]
+		out = binary.AppendUvarint(out, uint64(len(m.profile)))
+		out = append(out, m.profile...)
+		out = binary.AppendUvarint(out, m.first)
+		if m.has {
+			out = append(out, 1)
+		}
+		out = binary.AppendUvarint(out, uint64(len(m.data)))
+		out = append(out, m.data...)
+	}
+	return out, nil
+}
+
 // parseMembers reads the meta that lies beside a customer's document.
 func parseMembers(b []byte, customer string, document []byte) (members []storedMember, place byte, err error) {
+	if len(b) > 0 && b[0] > membersVersion {
+		return nil, 0, fmt.Errorf("profiles of customer %s: version %d: %w", customer, b[0], view.ErrNewerFormat)
+	}
 	p := membersParser{b: b, document: document}
 	if members, place = p.parse(customer); members == nil {
 		return nil, 0, fmt.Errorf("profiles of customer %s: %w", customer, view.ErrCorrupt)

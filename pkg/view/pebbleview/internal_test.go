@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
@@ -13,44 +14,64 @@ import (
 )
 
 // TestOpensBeforeItCompacts leaves a store with much to compact: it is open before
-// that begins, and then it does.
+// that begins, and then it does. Where so much was gathered that nothing could
+// be written before, opening begins it.
 func TestOpensBeforeItCompacts(t *testing.T) {
 	t.Parallel()
-	fs, notes := vfs.NewMem(), view.Collection{Name: "notes"}
-	ns := view.Namespace{Projection: "notes", Version: 1, Generation: 1}
-	open := func() (*Store, view.Generation) {
-		s, err := Open("views", Options{FS: fs, MinFreeBytes: 1})
-		require.NoError(t, err)
-		g, err := s.Open(t.Context(), ns, notes)
-		require.NoError(t, err)
-		return s, g
-	}
-	s, g := open()
-	s.opening.Store(true) // what is flushed is not compacted
-	for i := range 40 {
-		token, err := g.Fence(t.Context()) // it flushes
-		require.NoError(t, err)
-		var batch view.Batch
-		batch.PutRow("notes", view.Key{Tenant: "acme", ID: "a"}, view.Row{Data: []byte{byte(i)}}, view.Prior{})
-		batch.Checkpoint = view.Checkpoint{Namespace: ns, Token: token, Position: uint64(i + 1)}
-		require.NoError(t, g.Commit(t.Context(), &batch))
-	}
-	require.NoError(t, g.Close())
-	require.NoError(t, s.Close())
+	const stopped = 60
+	for _, sublevels := range []int{40, stopped, stopped + 20} {
+		fs, notes := vfs.NewMem(), view.Collection{Name: "notes"}
+		ns := view.Namespace{Projection: "notes", Version: 1, Generation: 1}
+		open := func() (*Store, view.Generation) {
+			s, err := Open("views", Options{FS: fs, MinFreeBytes: 1})
+			require.NoError(t, err)
+			g, err := s.Open(t.Context(), ns, notes)
+			require.NoError(t, err)
+			return s, g
+		}
+		s, g := open()
+		require.NoError(t, g.Close())
+		require.NoError(t, s.Close())
+		gather(t, s, fs, sublevels)
 
-	s, g = open()
-	defer func() { require.NoError(t, s.Close()) }()
-	metrics := s.db.Metrics()
-	require.Zero(t, metrics.Compact.Count)
-	require.Zero(t, metrics.Compact.NumInProgress)
-	require.Greater(t, metrics.Levels[0].Sublevels, int32(24))
-	_, err := g.Fence(t.Context())
+		s, g = open()
+		if sublevels < stopped {
+			metrics := s.db.Metrics()
+			require.Zero(t, metrics.Compact.Count)
+			require.Zero(t, metrics.Compact.NumInProgress)
+		}
+		fenced := make(chan error, 1)
+		go func() {
+			_, err := g.Fence(t.Context())
+			fenced <- err
+		}()
+		const patience = 30 * time.Second
+		select {
+		case err := <-fenced:
+			require.NoError(t, err)
+		case <-time.After(patience):
+			require.FailNow(t, "nothing can be written")
+		}
+		require.Eventually(t, func() bool { return s.db.Metrics().Levels[0].Sublevels < 3 }, patience, time.Millisecond)
+		require.NoError(t, g.Close())
+		require.NoError(t, s.Close())
+	}
+}
+
+// gather adds tables to a closed store that all have the same key, as if it had
+// been killed before it came to compact them.
+func gather(t *testing.T, s *Store, fs vfs.FS, tables int) {
+	t.Helper()
+	o := s.options(Options{MemTableBytes: 1 << 20})
+	o.FS, o.Cache, o.EventListener = fs, nil, nil
+	o.DisableAutomaticCompactions, o.L0StopWritesThreshold = true, 1000
+	db, err := pebble.Open(fs.PathJoin("views", dbDir), o)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return s.db.Metrics().Compact.Count > 0 }, 30*time.Second, time.Millisecond)
-	data, err := g.Get(t.Context(), "notes", view.Key{Tenant: "acme", ID: "a"})
-	require.NoError(t, err)
-	require.Equal(t, []byte{39}, data)
-	require.NoError(t, g.Close())
+	for range tables {
+		require.NoError(t, db.Set([]byte{0xff}, nil, pebble.NoSync))
+		require.NoError(t, db.Flush())
+	}
+	require.NoError(t, db.Close())
 }
 
 // TestPostingMerge merges random changes in every way in which Pebble may, and

@@ -173,15 +173,16 @@ func (s *Store) options(opts Options) *pebble.Options {
 		},
 	}
 	// Pebble's Open waits for compactions that it begins itself, and to compact
-	// what was gathered takes seconds. Until it returns there are none; then one at
-	// a time, beginning with the first flush, which a session's Fence is.
+	// what was gathered takes seconds. Until it returns there are none, unless so much
+	// was gathered that the next flush would wait for one; then one at a time,
+	// beginning with the first flush, which a session's Fence is.
 	o.CompactionConcurrencyRange = func() (least, most int) {
 		if s.opening.Load() {
 			return 0, 1
 		}
 		return 1, 1
 	}
-	o.Experimental.L0CompactionConcurrency = math.MaxInt32
+	o.Experimental.L0CompactionConcurrency = o.L0StopWritesThreshold
 	o.Experimental.CompactionDebtConcurrency = math.MaxInt64
 	o.Experimental.CompactionGarbageFractionForMaxConcurrency = func() float64 { return 0 }
 	for i := range o.Levels {

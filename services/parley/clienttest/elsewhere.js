@@ -29,7 +29,7 @@ export async function startEventStore(bin, dir) {
     child.stderr.on('data', (chunk) => { said += chunk; });
     const exited = new Promise((resolve) => { child.on('exit', resolve); });
     while (!existsSync(ready)) {
-      if (child.exitCode !== null) throw new Error(`parley serve log ended with ${child.exitCode}:\n${said}`);
+      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`parley serve log ended with ${child.exitCode ?? child.signalCode}:\n${said}`);
       await wait(10);
     }
     return async () => {

@@ -44,10 +44,16 @@ export async function startParley(...flags) {
   let log = '';
   child.stderr.on('data', (chunk) => { log += chunk; });
   const exited = new Promise((resolve) => child.on('exit', resolve));
-  await eventually('parley serve to be ready', () => {
-    if (child.exitCode !== null) throw new Error(`parley serve ended with ${child.exitCode}:\n${log}`);
-    return existsSync(ready);
-  });
+  try {
+    await eventually('parley serve to be ready', () => {
+      if (child.exitCode !== null) throw new Error(`parley serve ended with ${child.exitCode}:\n${log}`);
+      return existsSync(ready);
+    });
+  } catch (err) {
+    child.kill('SIGKILL');
+    await store?.end();
+    throw err;
+  }
   const addresses = JSON.parse(readFileSync(ready, 'utf8'));
 
   const parley = {
@@ -82,8 +88,9 @@ export async function startParley(...flags) {
     async stop() {
       child.kill('SIGTERM');
       const code = await exited;
-      if (store) console.log(`the event store was killed ${await store.end()} times`);
+      const kills = await store?.end();
       rmSync(dir, { recursive: true, force: true });
+      if (store) console.log(`the event store was killed ${kills} times`);
       if (code !== 0) throw new Error(`parley serve ended with ${code}:\n${log}`);
     },
   };

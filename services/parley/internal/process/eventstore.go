@@ -83,9 +83,11 @@ func killedEventStore(tb testing.TB) (url string) {
 			}
 			p.Kill()
 			kills++
-			if p, err = start(); !assert.NoError(tb, err, "the event store, killed before") {
+			next, err := start()
+			if !assert.NoError(tb, err, "the event store, killed before") {
 				return
 			}
+			p = next
 		}
 	}()
 	// It outlives what the test itself cleans up.
