@@ -2,6 +2,7 @@ package projection_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -123,16 +124,17 @@ func TestIdleAndAway(t *testing.T) {
 		e, _ := projectiontest.StartWith(t, visits(), projection.Deps{
 			Log: projectiontest.NewLog(t), Views: views, Lease: lease, Options: projection.Options{PollInterval: 5 * time.Millisecond},
 		})
-		await := func(state projection.State) {
-			require.Eventually(t, func() bool { return e.Status().State == state }, time.Minute, time.Millisecond)
+		await := func(state projection.State, cause error) {
+			require.Eventually(t, func() bool {
+				status := e.Status()
+				return status.State == state && errors.Is(status.Err, cause)
+			}, time.Minute, time.Millisecond)
 		}
-		await(projection.Live)
+		await(projection.Live, nil)
 		views.away.Store(true)
-		await(projection.Retrying)
-		require.ErrorIs(t, e.Status().Err, view.ErrUnavailable)
+		await(projection.Retrying, view.ErrUnavailable)
 		views.away.Store(false)
-		await(projection.Live)
-		require.NoError(t, e.Status().Err)
+		await(projection.Live, nil)
 	}
 }
 
