@@ -101,6 +101,18 @@
 // there, so writers go back before it does, or that generation is dropped later.
 // The new generation goes on where it was as soon as the new binary is back.
 //
+// # Where the time goes
+//
+// Of the processor's time in a replay of the customer 360 into Pebble (1.4 million
+// events of 100,000 customers, two cores, by pprof) a quarter goes into folding:
+// customers' events 11 %, rows of events 7 %, giving events to customers and loading
+// those that are not in the cache 7 %. Reading the log and decoding takes 13 %,
+// combining, finishing and marshalling 12 %, putting rows into Pebble's batch 9 %,
+// its flushes and compactions 16 %, the garbage collector's marking 7 %. What is
+// written decides: a customer's document is written twice on the way, and with the
+// documents of his profiles in full beside it, in place of excerpts, a replay took a
+// fifth longer. Into Postgres three quarters of the time are Postgres's own.
+//
 // # Crashes
 //
 // A commit holds the rows of whole events, the dead letters and the position behind
