@@ -58,7 +58,7 @@ test-elsewhere: build ## Run the end-to-end tests over an event store in another
 .PHONY: test-crash
 test-crash: ## Kill a loaded process at 50 random moments and compare digests; pause recorders as often
 	PARLEY_TAKEOVER_ROUNDS=50 go test -count=1 -timeout 30m -run 'TestTakeover' ./services/recorder/takeovertest
-	PARLEY_CRASH_ROUNDS=50 go test -count=1 -timeout 30m -run 'TestCrash' ./services/parley/... ./pkg/eventstore/... ./pkg/view/... ./pkg/projection/...
+	PARLEY_CRASH_ROUNDS=50 go test -count=1 -timeout 60m -run 'TestCrash' ./services/parley/... ./pkg/eventstore/... ./pkg/view/... ./pkg/projection/...
 
 # What is measured within the benchmark's own process is built as bin/parley is,
 # and has its memory limit.

@@ -227,7 +227,10 @@ func (r *round) take(p phase, done float64) (moment, bool) {
 // live is one life of the process; true where the round came to its end in it.
 func (r *round) live() bool {
 	r.t.Helper()
-	l := begin(r.t, patience, r.dir, r.place.flags()...)
+	// It rebuilds and verifies what grows from round to round, and gives way to
+	// reads meanwhile.
+	const lifetime = 4 * patience
+	l := begin(r.t, lifetime, r.dir, r.place.flags()...)
 	defer func() {
 		l.end()
 		r.looks += l.looks.Load()
@@ -241,7 +244,7 @@ func (r *round) live() bool {
 	r.started = l.Started
 	if r.rebuild {
 		l.read(r.who, "", r.who.token)
-		const pause = 250 * time.Millisecond
+		const pause = time.Second
 		l.write(r.writes, pause)
 	} else {
 		// What was there is known to be missing by the token only.
