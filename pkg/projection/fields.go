@@ -106,7 +106,12 @@ func fieldDifferences(c, o *view.Collection, a, b compared) []*opsv1.FieldDiffer
 	}
 	d.messages("", one.ProtoReflect(), other.ProtoReflect())
 	if !bytes.Equal(a.meta, b.meta) {
-		d.add("(profiles)", hex.EncodeToString(a.meta), hex.EncodeToString(b.meta))
+		same := 0
+		for same < min(len(a.meta), len(b.meta)) && a.meta[same] == b.meta[same] {
+			same++
+		}
+		// Long ones are cut: what differs comes first.
+		d.add("(profiles)", hex.EncodeToString(a.meta[same:]), hex.EncodeToString(b.meta[same:]))
 	}
 	return d.found
 }
