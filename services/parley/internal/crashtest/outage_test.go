@@ -98,6 +98,9 @@ type outages struct {
 	// itself again.
 	away        atomic.Bool
 	reads, told atomic.Int64
+	// drops counts the generations that were dropped: a read that began with one
+	// of them is told to be asked again.
+	drops atomic.Int64
 	batches     atomic.Int64
 
 	stopLoad context.CancelFunc
@@ -158,7 +161,7 @@ func (o *outages) noteAcknowledged(ids []string, took time.Duration) {
 
 // readOnce reads somebody who never changes; false where that went wrong.
 func (o *outages) readOnce(ctx context.Context, token string) bool {
-	away := o.away.Load()
+	away, drops := o.away.Load(), o.drops.Load()
 	const aCall = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, aCall)
 	defer cancel()
@@ -176,6 +179,7 @@ func (o *outages) readOnce(ctx context.Context, token string) bool {
 	case (away || o.away.Load()) && (code == codes.Unavailable || code == codes.DeadlineExceeded):
 		o.told.Add(1)
 		o.reads.Add(1)
+	case drops != o.drops.Load() && code == codes.Unavailable:
 	case ctx.Err() == nil:
 		o.t.Errorf("a read failed, the views being away: %v: %v", away, err)
 		return false
@@ -299,6 +303,7 @@ func (o *outages) rebuilt() bool {
 		if p.GetGenerations()[1].GetRole() != opsv1.GenerationRole_GENERATION_ROLE_PREVIOUS {
 			return false
 		}
+		o.drops.Add(1)
 		_, err := o.ops.DropGeneration(o.clients, &opsv1.DropGenerationRequest{Generation: generationName(namespace(name, p.GetGenerations()[1]))})
 		require.NoError(o.t, err)
 	}
