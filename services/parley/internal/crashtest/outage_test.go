@@ -100,8 +100,8 @@ type outages struct {
 	reads, told atomic.Int64
 	// drops counts the generations that were dropped: a read that began with one
 	// of them is told to be asked again.
-	drops atomic.Int64
-	batches     atomic.Int64
+	drops   atomic.Int64
+	batches atomic.Int64
 
 	stopLoad context.CancelFunc
 	loaded   sync.WaitGroup
