@@ -99,9 +99,9 @@ type outages struct {
 	away        atomic.Bool
 	reads, told atomic.Int64
 	// drops counts the generations that were dropped: a read that began with one
-	// of them is told to be asked again.
-	drops   atomic.Int64
-	batches atomic.Int64
+	// of them, again in all at most one of each reader, is told to ask again.
+	drops, again atomic.Int64
+	batches      atomic.Int64
 
 	stopLoad context.CancelFunc
 	loaded   sync.WaitGroup
@@ -161,7 +161,7 @@ func (o *outages) noteAcknowledged(ids []string, took time.Duration) {
 
 // readOnce reads somebody who never changes; false where that went wrong.
 func (o *outages) readOnce(ctx context.Context, token string) bool {
-	away, drops := o.away.Load(), o.drops.Load()
+	away := o.away.Load()
 	const aCall = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, aCall)
 	defer cancel()
@@ -179,7 +179,7 @@ func (o *outages) readOnce(ctx context.Context, token string) bool {
 	case (away || o.away.Load()) && (code == codes.Unavailable || code == codes.DeadlineExceeded):
 		o.told.Add(1)
 		o.reads.Add(1)
-	case drops != o.drops.Load() && code == codes.Unavailable:
+	case code == codes.Unavailable && strings.Contains(err.Error(), "dropped meanwhile") && o.again.Add(1) <= 2*o.drops.Load():
 	case ctx.Err() == nil:
 		o.t.Errorf("a read failed, the views being away: %v: %v", away, err)
 		return false
